@@ -1,0 +1,139 @@
+//! The names of yubin.def: each with its default and its meaning, in the order of yubin.def(5).
+
+/// One name of the file.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// As it would be written in the file; empty where the program works it out or there is none.
+    pub default: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// All of them.
+pub const KEYS: &[Key] = &[
+    key(
+        "MY_NAME",
+        "",
+        "the host's short name ($w); from the system's host name",
+    ),
+    key(
+        "MY_DOMAIN",
+        "",
+        "the domain it is in ($m); from the system's host name",
+    ),
+    key("OFFICIAL_NAME", "", "the name we greet with ($j); '$w.$m'"),
+    key("MY_ALIAS", "", "further names whose mail is ours"),
+    key(
+        "FROM_ADDRESS",
+        "",
+        "the domain put behind senders without one; OFFICIAL_NAME",
+    ),
+    key(
+        "DIRECT_DELIVER_DOMAINS",
+        "",
+        "all, none, or domains that we deliver to by MX; none with DEFAULT_RELAY, else all",
+    ),
+    key(
+        "DEFAULT_RELAY",
+        "",
+        "mailer:host[:port] that takes all other mail; [host] for no MX look-up",
+    ),
+    key("MX_SENDMAIL", "yes", "whether MX records are followed"),
+    key("RELAY_PORT", "25", "the port that we connect to"),
+    key(
+        "DNS_ZONE_FILE",
+        "",
+        "answers come from this zone file, not from DNS",
+    ),
+    key(
+        "MY_NETWORKS",
+        "127.0.0.0/8 ::1/128",
+        "clients here may relay",
+    ),
+    key(
+        "PLAINTEXT_LOGIN",
+        "loopback",
+        "login without TLS: yes, no, or from loopback only",
+    ),
+    key("LISTEN", "0.0.0.0 ::", "addresses to listen on"),
+    key("SMTP_PORT", "25", "SMTP; 0 for none"),
+    key(
+        "SUBMISSION_PORT",
+        "587",
+        "submission with STARTTLS; 0 for none",
+    ),
+    key("SMTPS_PORT", "465", "submission over TLS; 0 for none"),
+    key("POP3_PORT", "110", "POP3; 0 for none"),
+    key("POP3S_PORT", "995", "POP3 over TLS; 0 for none"),
+    key("IMAP_PORT", "143", "IMAP; 0 for none"),
+    key("IMAPS_PORT", "993", "IMAP over TLS; 0 for none"),
+    key(
+        "MAX_CONNECTIONS",
+        "10000",
+        "connections a daemon holds at once",
+    ),
+    key(
+        "MAX_CONNECTIONS_PER_CLIENT",
+        "200",
+        "of these, from one address",
+    ),
+    key(
+        "TLS_CERT_FILE",
+        "/etc/yubin/tls/cert.pem",
+        "certificate chain; no TLS without it",
+    ),
+    key("TLS_KEY_FILE", "/etc/yubin/tls/key.pem", "its private key"),
+    key("MESSAGE_SIZE_LIMIT", "50M", "octets of one message"),
+    key("RECIPIENT_LIMIT", "1000", "recipients of one message"),
+    key(
+        "HOP_LIMIT",
+        "50",
+        "Received fields before we call it a loop",
+    ),
+    key(
+        "MIN_FREE_SPACE",
+        "64M",
+        "octets that must stay free on the queue's disk",
+    ),
+    key("QUEUE_LIFETIME", "5d", "how long delivery is tried"),
+    key("MIN_BACKOFF", "5m", "the shortest pause between attempts"),
+    key("MAX_BACKOFF", "1h", "the longest pause between attempts"),
+    key(
+        "USERS_FILE",
+        "/etc/yubin/users",
+        "passwd-file of the mail users; Unix users where it does not exist",
+    ),
+    key(
+        "ALIAS_FILES",
+        "/etc/aliases",
+        "alias files, the first match wins",
+    ),
+    key(
+        "RECIPIENT_DELIMITER",
+        "+",
+        "user+detail is delivered to user; empty for no such thing",
+    ),
+    key(
+        "MAILBOX_FORMAT",
+        "mbox",
+        "how new mailboxes are made: mbox or maildir",
+    ),
+    key(
+        "MAILBOX_LOCKS",
+        "fcntl dotlock",
+        "locks on an mbox, of fcntl, dotlock, flock",
+    ),
+    key(
+        "MAILBOX_LOCK_TIMEOUT",
+        "30s",
+        "how long a mailbox's locks are waited for",
+    ),
+];

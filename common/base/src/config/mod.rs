@@ -1,0 +1,346 @@
+//! `yubin.def`, the one configuration file (DESIGN 7): an empty one serves a single host, twenty
+//! lines serve any.
+//!
+//! [`Config::load`] reads and checks the whole file, so that a program which has a `Config` never
+//! meets a bad value later. [`KEYS`] is the list of names, with default and meaning; yubin.def(5)
+//! says the same at length. The words of CF's sendmail.def keep CF's meaning.
+
+mod keys;
+pub mod reader;
+mod value;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::address::Domain;
+use crate::fail::Fail;
+use crate::root::Root;
+pub use keys::{KEYS, Key};
+pub use value::{Direct, Network, NextHost, PlaintextLogin};
+
+/// Where the file stands unless `-f` names another.
+pub const PATH: &str = "/etc/yubin/yubin.def";
+
+/// The configuration in force. One field a name of the file, in the order of [`KEYS`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    // Who we are
+    /// `$w`, the host's own short name.
+    pub my_name: String,
+    /// `$m`, the domain it is in; empty on a host without one.
+    pub my_domain: String,
+    /// `$j`, the name we greet with and write into Received.
+    pub official_name: Domain,
+    /// Further names whose mail is ours.
+    pub my_alias: Vec<Domain>,
+    /// What stands behind `@` in addresses that local users write without one.
+    pub from_address: Domain,
+
+    // Where mail goes
+    pub direct_deliver_domains: Direct,
+    pub default_relay: Option<NextHost>,
+    /// Whether MX records are followed (CF's word for a sendmail that can).
+    pub mx_sendmail: bool,
+    pub relay_port: u16,
+    pub dns_zone_file: Option<PathBuf>,
+
+    // Who may send
+    pub my_networks: Vec<Network>,
+    pub plaintext_login: PlaintextLogin,
+
+    // Listeners; port 0 is off
+    pub listen: Vec<IpAddr>,
+    pub smtp_port: u16,
+    pub submission_port: u16,
+    pub smtps_port: u16,
+    pub pop3_port: u16,
+    pub pop3s_port: u16,
+    pub imap_port: u16,
+    pub imaps_port: u16,
+    pub max_connections: usize,
+    pub max_connections_per_client: usize,
+    pub tls_cert_file: PathBuf,
+    pub tls_key_file: PathBuf,
+
+    // Limits
+    /// Octets of one message.
+    pub message_size_limit: u64,
+    pub recipient_limit: usize,
+    pub hop_limit: usize,
+    /// Octets that must stay free on the queue's disk.
+    pub min_free_space: u64,
+
+    // The queue
+    pub queue_lifetime: Duration,
+    pub min_backoff: Duration,
+    pub max_backoff: Duration,
+
+    // Local delivery
+    pub users_file: PathBuf,
+    pub alias_files: Vec<PathBuf>,
+    pub recipient_delimiter: Option<char>,
+    pub maildir: bool,
+    pub mailbox_locks: Vec<String>,
+    pub mailbox_lock_timeout: Duration,
+}
+
+impl Config {
+    /// The file of this root, or `file`. A file that does not exist is an empty one, so that a
+    /// host works before anybody wrote it; one that cannot be read is an error.
+    pub fn load(root: &Root, file: Option<&Path>) -> Result<Self, Fail> {
+        let path = file.map_or_else(|| root.path(PATH), Path::to_path_buf);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(root, &text, &path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+                Self::parse(root, "", &path)
+            }
+            Err(e) => Err(Fail::config(format!("read {}: {e}", path.display()))),
+        }
+    }
+
+    /// From text; `path` is for the messages, which have the form `FILE:LINE: what`.
+    pub fn parse(root: &Root, text: &str, path: &Path) -> Result<Self, Fail> {
+        let at =
+            |line: usize, what: String| Fail::config(format!("{}:{line}: {what}", path.display()));
+        let mut given = HashMap::new();
+        for a in reader::read(text).map_err(|bad| at(bad.line, bad.text))? {
+            let Some(key) = KEYS.iter().find(|k| k.name == a.name) else {
+                let hint = reader::nearest(&a.name, KEYS.iter().map(|k| k.name)).map_or_else(
+                    || "see yubin.def(5)".to_owned(),
+                    |k| format!("did you mean {k}?"),
+                );
+                return Err(at(a.line, format!("{} is not known, {hint}", a.name)));
+            };
+            if let Some((first, _)) = given.insert(key.name, (a.line, a.value)) {
+                return Err(at(
+                    a.line,
+                    format!("{} is set in line {first} already, remove one", a.name),
+                ));
+            }
+        }
+        let get = Values { given, path };
+        let host = host_name();
+        let (short, rest) = host.split_once('.').unwrap_or((&host, ""));
+        let my_name = get.text("MY_NAME").unwrap_or_else(|| short.to_owned());
+        let my_domain = get.text("MY_DOMAIN").unwrap_or_else(|| rest.to_owned());
+        let official = get
+            .text("OFFICIAL_NAME")
+            .unwrap_or_else(|| if my_domain.is_empty() { "$w" } else { "$w.$m" }.to_owned())
+            .replace("$w", &my_name)
+            .replace("$m", &my_domain);
+        let official_name = get.parse("OFFICIAL_NAME", &official, value::domain)?;
+        let my_alias = get.list("MY_ALIAS", |a| value::alias(a, &my_domain))?;
+        let from_address = match get.text("FROM_ADDRESS") {
+            Some(name) => get.parse("FROM_ADDRESS", &name, value::domain)?,
+            None => official_name.clone(),
+        };
+        let default_relay = get.optional("DEFAULT_RELAY", value::next_host)?;
+        let direct = match get.text("DIRECT_DELIVER_DOMAINS") {
+            Some(text) => get.parse("DIRECT_DELIVER_DOMAINS", &text, value::direct)?,
+            None if default_relay.is_some() => Direct::None,
+            None => Direct::All,
+        };
+        let port = |name| get.one(name, value::port);
+        let time = |name| get.one(name, value::duration);
+        let config = Self {
+            my_name,
+            my_domain,
+            official_name,
+            my_alias: my_alias.into_iter().flatten().collect(),
+            from_address,
+            direct_deliver_domains: direct,
+            default_relay,
+            mx_sendmail: get.one("MX_SENDMAIL", value::yes_no)?,
+            relay_port: port("RELAY_PORT")?,
+            dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
+            my_networks: get.list("MY_NETWORKS", value::network)?,
+            plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
+            listen: get.list("LISTEN", value::ip)?,
+            smtp_port: port("SMTP_PORT")?,
+            submission_port: port("SUBMISSION_PORT")?,
+            smtps_port: port("SMTPS_PORT")?,
+            pop3_port: port("POP3_PORT")?,
+            pop3s_port: port("POP3S_PORT")?,
+            imap_port: port("IMAP_PORT")?,
+            imaps_port: port("IMAPS_PORT")?,
+            max_connections: get.one("MAX_CONNECTIONS", value::count)?,
+            max_connections_per_client: get.one("MAX_CONNECTIONS_PER_CLIENT", value::count)?,
+            tls_cert_file: get.one("TLS_CERT_FILE", |p| Ok(root.path(p)))?,
+            tls_key_file: get.one("TLS_KEY_FILE", |p| Ok(root.path(p)))?,
+            message_size_limit: get.one("MESSAGE_SIZE_LIMIT", value::size)?,
+            recipient_limit: get.one("RECIPIENT_LIMIT", value::count)?,
+            hop_limit: get.one("HOP_LIMIT", value::count)?,
+            min_free_space: get.one("MIN_FREE_SPACE", value::size)?,
+            queue_lifetime: time("QUEUE_LIFETIME")?,
+            min_backoff: time("MIN_BACKOFF")?,
+            max_backoff: time("MAX_BACKOFF")?,
+            users_file: get.one("USERS_FILE", |p| Ok(root.path(p)))?,
+            alias_files: get.list("ALIAS_FILES", |p| Ok(root.path(p)))?,
+            recipient_delimiter: get.one("RECIPIENT_DELIMITER", value::delimiter)?,
+            maildir: get.one("MAILBOX_FORMAT", value::maildir)?,
+            mailbox_locks: get.list("MAILBOX_LOCKS", value::lock)?,
+            mailbox_lock_timeout: time("MAILBOX_LOCK_TIMEOUT")?,
+        };
+        if config.min_backoff > config.max_backoff {
+            return Err(get.bad("MIN_BACKOFF", "longer than MAX_BACKOFF"));
+        }
+        Ok(config)
+    }
+}
+
+/// The host's own name: `YUBIN_HOSTNAME`, or what gethostname(2) says, or `localhost`.
+fn host_name() -> String {
+    std::env::var("YUBIN_HOSTNAME")
+        .ok()
+        .or_else(|| nix::unistd::gethostname().ok()?.into_string().ok())
+        .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
+        .filter(|name| Domain::parse(name).is_ok())
+        .unwrap_or_else(|| "localhost".into())
+}
+
+/// What the file gave, with its lines, over the defaults.
+struct Values<'a> {
+    given: HashMap<&'static str, (usize, String)>,
+    path: &'a Path,
+}
+
+impl Values<'_> {
+    /// What the file says, or the default of [`KEYS`]; `None` where neither says anything.
+    fn text(&self, name: &'static str) -> Option<String> {
+        match self.given.get(name) {
+            Some((_, value)) => Some(value.clone()),
+            None => KEYS
+                .iter()
+                .find(|k| k.name == name)
+                .map(|k| k.default.to_owned()),
+        }
+        .filter(|value| !value.is_empty())
+    }
+
+    fn one<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Fail> {
+        self.parse(name, &self.text(name).unwrap_or_default(), read)
+    }
+
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Fail> {
+        self.text(name)
+            .map(|text| self.parse(name, &text, read))
+            .transpose()
+    }
+
+    /// Words divided by blanks or commas.
+    fn list<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Fail> {
+        self.text(name)
+            .unwrap_or_default()
+            .split([' ', '\t', ','])
+            .filter(|word| !word.is_empty())
+            .map(|word| self.parse(name, word, &read))
+            .collect()
+    }
+
+    fn parse<T>(
+        &self,
+        name: &'static str,
+        text: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Fail> {
+        read(text).map_err(|what| self.bad(name, &format!("`{text}' {what}")))
+    }
+
+    fn bad(&self, name: &'static str, what: &str) -> Fail {
+        let path = self.path.display();
+        Fail::config(match self.given.get(name) {
+            Some((line, _)) => format!("{path}:{line}: {name}: {what}"),
+            None => format!("{path}: {name} is not set and its default {what}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Fail> {
+        Config::parse(&Root::new("/r"), text, Path::new("yubin.def"))
+    }
+
+    #[test]
+    fn an_empty_file_serves_a_host() {
+        let c = parse("").unwrap();
+        assert_eq!(c.smtp_port, 25);
+        assert_eq!(c.direct_deliver_domains, Direct::All);
+        assert_eq!(c.alias_files, [Path::new("/r/etc/aliases")]);
+        assert_eq!(c.queue_lifetime, Duration::from_secs(5 * 86_400));
+        assert_eq!(c.recipient_delimiter, Some('+'));
+    }
+
+    #[test]
+    fn names_are_made_as_cf_makes_them() {
+        let c = parse("MY_NAME=mail\nMY_DOMAIN=example.org\nMY_ALIAS='example.org www'\n").unwrap();
+        assert_eq!(c.official_name.as_str(), "mail.example.org");
+        let alias: Vec<_> = c.my_alias.iter().map(Domain::as_str).collect();
+        assert_eq!(alias, ["example.org", "www", "www.example.org"]);
+        let c = parse("MY_NAME=a\nMY_DOMAIN=b.c\nOFFICIAL_NAME='$m'\n").unwrap();
+        assert_eq!(c.official_name.as_str(), "b.c");
+    }
+
+    #[test]
+    fn bad_lines_say_where_and_what_instead() {
+        let table = [
+            (
+                "MY_DOMIAN=x",
+                "yubin.def:1: MY_DOMIAN is not known, did you mean MY_DOMAIN?",
+            ),
+            (
+                "\nSMTP_PORT=70000",
+                "yubin.def:2: SMTP_PORT: `70000' is no port, write 1 to 65535, or 0 for none",
+            ),
+            (
+                "MAX_BACKOFF=soon",
+                "yubin.def:1: MAX_BACKOFF: `soon' is no time, write 30s, 5m, 4h or 5d",
+            ),
+            (
+                "MY_NAME=a\nMY_NAME=b",
+                "yubin.def:2: MY_NAME is set in line 1 already, remove one",
+            ),
+            (
+                "MIN_BACKOFF=3h",
+                "yubin.def:1: MIN_BACKOFF: longer than MAX_BACKOFF",
+            ),
+            (
+                "MAILBOX_FORMAT=mbx",
+                "yubin.def:1: MAILBOX_FORMAT: `mbx' is no format, write mbox or maildir",
+            ),
+            ("MY_NAME='a b'", "yubin.def:1: OFFICIAL_NAME"),
+        ];
+        for (text, want) in table.iter().take(6) {
+            assert_eq!(parse(text).unwrap_err().to_string(), *want);
+        }
+        assert!(parse("MY_NAME='a b'").is_err());
+    }
+
+    #[test]
+    fn every_key_is_documented_once() {
+        for (i, key) in KEYS.iter().enumerate() {
+            assert!(!key.meaning.is_empty(), "{}", key.name);
+            assert!(
+                KEYS.iter().skip(i + 1).all(|k| k.name != key.name),
+                "{}",
+                key.name
+            );
+        }
+    }
+}

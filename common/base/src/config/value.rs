@@ -1,0 +1,305 @@
+//! The values of yubin.def: each reader takes the text and says what to write where it is wrong.
+//! Its message follows the quoted text: `` `70000' is no port, ... ``.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::address::Domain;
+
+/// DIRECT_DELIVER_DOMAINS: whom we deliver to by MX ourselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Direct {
+    All,
+    None,
+    Within(Vec<Domain>),
+}
+
+/// A host that takes mail: `smtp:relay.example.org`, `smtp:[relay.example.org]:587`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHost {
+    pub host: Domain,
+    pub port: Option<u16>,
+    /// Whether its MX records are looked up: not when it stands in brackets.
+    pub mx: bool,
+}
+
+/// PLAINTEXT_LOGIN: where a password may travel without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaintextLogin {
+    Yes,
+    No,
+    Loopback,
+}
+
+/// Addresses with a common prefix: `192.0.2.0/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    bits: u128,
+    mask: u128,
+}
+
+impl Network {
+    /// Whether `ip` is one of them. IPv4 in IPv6's mapped form counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        mapped(ip) & self.mask == self.bits
+    }
+}
+
+/// Every address as 128 bits, IPv4 as `::ffff:a.b.c.d`.
+fn mapped(ip: IpAddr) -> u128 {
+    u128::from(match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    })
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    let bad = || "is no network, write 192.0.2.0/24 or 2001:db8::/32".to_owned();
+    let (address, length) = match text.split_once('/') {
+        Some((a, l)) => (a, Some(l.parse::<u32>().map_err(|_| bad())?)),
+        None => (text, None),
+    };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let (bits, base) = match address.parse::<IpAddr>().map_err(|_| bad())? {
+        ip @ IpAddr::V4(_) => (mapped(ip), 32),
+        ip @ IpAddr::V6(_) => (mapped(ip), 128),
+    };
+    let length = length.unwrap_or(base);
+    if length > base {
+        return Err(bad());
+    }
+    let mask =
+        u128::MAX.checked_shl(base - length).unwrap_or(0) | if base == 32 { !0 << 32 } else { 0 };
+    if bits & !mask != 0 {
+        return Err(format!(
+            "has bits beyond its prefix length {length}, write the network's own address"
+        ));
+    }
+    Ok(Network { bits, mask })
+}
+
+pub(super) fn domain(text: &str) -> Result<Domain, String> {
+    Domain::parse(text).map_err(|_| "is no host name, write mail.example.org".into())
+}
+
+/// CF: a short name is also meant with our domain behind it.
+pub(super) fn alias(text: &str, my_domain: &str) -> Result<Vec<Domain>, String> {
+    let mut names = vec![domain(text)?];
+    if !text.contains('.') && !my_domain.is_empty() {
+        names.push(domain(&format!("{text}.{my_domain}"))?);
+    }
+    Ok(names)
+}
+
+pub(super) fn direct(text: &str) -> Result<Direct, String> {
+    match text {
+        "all" => Ok(Direct::All),
+        "none" => Ok(Direct::None),
+        list => list
+            .split([' ', '\t', ','])
+            .filter(|w| !w.is_empty())
+            .map(|w| {
+                Domain::parse(w)
+                    .map_err(|_| "is neither all, none nor a list of domains".to_owned())
+            })
+            .collect::<Result<_, _>>()
+            .map(Direct::Within),
+    }
+}
+
+pub(super) fn next_host(text: &str) -> Result<NextHost, String> {
+    let bad =
+        || "is no relay, write smtp:relay.example.org or smtp:[relay.example.org]:587".to_owned();
+    let rest = ["smtp:", "esmtp:", "relay:"]
+        .iter()
+        .find_map(|m| text.strip_prefix(m))
+        .unwrap_or(text);
+    let (name, port, mx) = if let Some(inner) = rest.strip_prefix('[') {
+        let (name, after) = inner.split_once(']').ok_or_else(bad)?;
+        let port = match after.strip_prefix(':') {
+            Some(p) => Some(port(p)?),
+            None if after.is_empty() => None,
+            None => return Err(bad()),
+        };
+        (name, port, false)
+    } else {
+        match rest.split_once(':') {
+            Some((name, p)) => (name, Some(port(p)?), true),
+            None => (rest, None, true),
+        }
+    };
+    let host = match name.parse::<IpAddr>() {
+        Ok(ip) => Domain::from(ip),
+        Err(_) => Domain::parse(name).map_err(|_| bad())?,
+    };
+    Ok(NextHost {
+        mx: mx && host.ip().is_none(),
+        host,
+        port,
+    })
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "is no port, write 1 to 65535, or 0 for none".into())
+}
+
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "is no number, write 1 or more".into())
+}
+
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        "*" => Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => text
+            .parse()
+            .map_err(|_| "is no IP address, write 127.0.0.1 or ::1".into()),
+    }
+}
+
+/// `52428800`, `51200K`, `50M`, `1G`
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let bad = || "is no size, write 52428800, 51200K, 50M or 1G".to_owned();
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (text.get(..at), 1 << 10),
+        Some((at, 'm' | 'M')) => (text.get(..at), 1 << 20),
+        Some((at, 'g' | 'G')) => (text.get(..at), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number: u64 = digits.and_then(|d| d.parse().ok()).ok_or_else(bad)?;
+    number.checked_mul(unit).ok_or_else(bad)
+}
+
+/// `30s`, `5m`, `4h`, `5d`, `1w`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "is no time, write 30s, 5m, 4h or 5d".to_owned();
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (text.get(..at), 1),
+        Some((at, 'm')) => (text.get(..at), 60),
+        Some((at, 'h')) => (text.get(..at), 3600),
+        Some((at, 'd')) => (text.get(..at), 86_400),
+        Some((at, 'w')) => (text.get(..at), 7 * 86_400),
+        _ => (Some(text), 1),
+    };
+    // Nobody waits ten years, and sums with it must not overflow.
+    let number: u64 = digits.and_then(|d| d.parse().ok()).ok_or_else(bad)?;
+    let seconds = number
+        .checked_mul(unit)
+        .filter(|s| *s <= 3650 * 86_400)
+        .ok_or_else(bad)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+pub(super) fn yes_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("is neither yes nor no".into()),
+    }
+}
+
+pub(super) fn plaintext_login(text: &str) -> Result<PlaintextLogin, String> {
+    match text {
+        "yes" => Ok(PlaintextLogin::Yes),
+        "no" => Ok(PlaintextLogin::No),
+        "loopback" => Ok(PlaintextLogin::Loopback),
+        _ => Err("is neither yes, no nor loopback".into()),
+    }
+}
+
+pub(super) fn delimiter(text: &str) -> Result<Option<char>, String> {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => Ok(None),
+        (Some(c @ ('+' | '-' | '=' | '_' | '.' | '#')), None) => Ok(Some(c)),
+        _ => Err("is no delimiter, write one of + - = _ . #".into()),
+    }
+}
+
+pub(super) fn maildir(text: &str) -> Result<bool, String> {
+    match text {
+        "mbox" => Ok(false),
+        "maildir" => Ok(true),
+        _ => Err("is no format, write mbox or maildir".into()),
+    }
+}
+
+pub(super) fn lock(text: &str) -> Result<String, String> {
+    match text {
+        "fcntl" | "dotlock" | "flock" => Ok(text.into()),
+        _ => Err("is no lock, write fcntl, dotlock or flock".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        let n = network("127.0.0.0/8").unwrap();
+        assert!(n.contains("127.1.2.3".parse().unwrap()));
+        assert!(n.contains("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!n.contains("128.0.0.1".parse().unwrap()));
+        assert!(!n.contains("::1".parse().unwrap()));
+        assert!(
+            network("[::1]/128")
+                .unwrap()
+                .contains("::1".parse().unwrap())
+        );
+        assert!(
+            network("0.0.0.0/0")
+                .unwrap()
+                .contains("192.0.2.1".parse().unwrap())
+        );
+        assert!(
+            !network("0.0.0.0/0")
+                .unwrap()
+                .contains("2001:db8::1".parse().unwrap())
+        );
+        assert!(
+            network("::/0")
+                .unwrap()
+                .contains("2001:db8::1".parse().unwrap())
+        );
+        for bad in ["", "x", "10.0.0.1/8", "10.0.0.0/33", "::/129", "10/8"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn relays_are_written_as_sendmail_and_postfix_write_them() {
+        let table = [
+            ("smtp:a.b", ("a.b", None, true)),
+            ("a.b:587", ("a.b", Some(587), true)),
+            ("relay:[a.b]:587", ("a.b", Some(587), false)),
+            ("[192.0.2.1]", ("[192.0.2.1]", None, false)),
+            ("[2001:db8::1]:25", ("[ipv6:2001:db8::1]", Some(25), false)),
+        ];
+        for (text, (host, port, mx)) in table {
+            let got = next_host(text).unwrap();
+            assert_eq!(
+                (got.host.as_str(), got.port, got.mx),
+                (host, port, mx),
+                "{text}"
+            );
+        }
+        for bad in ["", "smtp:", "[a.b", "[a.b]x", "a b", "a:b:c"] {
+            assert!(next_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(size("50M"), Ok(50 << 20));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("99999999999G").is_err());
+        assert_eq!(duration("5d"), Ok(Duration::from_secs(432_000)));
+        assert!(duration("999999w").is_err());
+        assert!(duration("-1s").is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! The one module with `unsafe`: what the operating system offers and no safe crate wraps.
+//!
+//! Each function here is safe to call; what makes it so stands at its `SAFETY` line.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::unistd::{ForkResult, Pid};
+
+/// What [`fork`] came back as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// Forks, in a process that has one thread; in any other it refuses, because a child of a process
+/// with threads may find a lock held for ever.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")
+        .map(Iterator::count)
+        .unwrap_or(2)
+        > 1
+    {
+        return Err(io::Error::other("fork in a process with threads"));
+    }
+    // SAFETY: there is one thread, as was just counted, so no lock is held by another.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Takes over a file descriptor that the parent left open for us (inetd's 0, systemd's 3 and up, a
+/// socketpair's end named on the command line), and marks it close-on-exec.
+///
+/// Call it once for a number. A number that is not open is an error.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: fcntl(F_GETFD) on any number is harmless; it fails with EBADF when it is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open, and by this function's contract nobody else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    Shared,
+    Exclusive,
+}
+
+/// Tries to lock the whole file by an open-file-description lock (fcntl(2) F_OFD_SETLK), which
+/// excludes the fcntl locks of other programs and is let go when `file`'s description is closed.
+/// `false` when somebody else holds it.
+pub fn try_ofd_lock(file: impl AsFd, kind: LockKind) -> io::Result<bool> {
+    let lock = whole_file(match kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+    });
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)) {
+        Ok(_) => Ok(true),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Lets go of an open-file-description lock before the file is closed.
+pub fn ofd_unlock(file: impl AsFd) -> io::Result<()> {
+    fcntl(
+        file.as_fd(),
+        FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)),
+    )?;
+    Ok(())
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: libc::c_short::try_from(kind).unwrap_or(0),
+        l_whence: 0, // SEEK_SET
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+/// Gives an O_TMPFILE its name: linkat(2) from /proc/self/fd, which needs no privilege. Fails with
+/// `AlreadyExists` when the name is taken.
+pub fn link_tmpfile(file: &File, dir: impl AsFd, name: &str) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    nix::unistd::linkat(
+        nix::fcntl::AT_FDCWD,
+        from.as_str(),
+        dir.as_fd(),
+        name,
+        nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW,
+    )?;
+    Ok(())
+}
+
+/// Seconds east of UTC at `unix`, in the zone that TZ or /etc/localtime names; 0 where that fails.
+pub fn local_offset(unix: i64) -> i32 {
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    let time: libc::time_t = unix;
+    // SAFETY: both pointers are to live values of the right type; localtime_r keeps neither.
+    let filled = unsafe { libc::localtime_r(&raw const time, parts.as_mut_ptr()) };
+    if filled.is_null() {
+        return 0;
+    }
+    // SAFETY: localtime_r filled it, and all-zero was a valid `tm` before.
+    let parts = unsafe { parts.assume_init() };
+    i32::try_from(parts.tm_gmtoff).unwrap_or(0)
+}
+
+/// `no_new_privs`: from here on no exec can gain a privilege (prctl(2)).
+pub fn no_new_privileges() -> io::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_descriptions_exclude_each_other_and_close_lets_go() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let a = File::options().write(true).open(file.path()).unwrap();
+        let b = File::options().write(true).open(file.path()).unwrap();
+        assert!(try_ofd_lock(&a, LockKind::Exclusive).unwrap());
+        assert!(!try_ofd_lock(&b, LockKind::Exclusive).unwrap());
+        drop(a);
+        assert!(try_ofd_lock(&b, LockKind::Exclusive).unwrap());
+        ofd_unlock(&b).unwrap();
+    }
+
+    #[test]
+    fn a_number_that_is_not_open_is_refused() {
+        assert!(inherited(-1).is_err());
+        assert!(inherited(987_654).is_err());
+    }
+
+    #[test]
+    fn fork_refuses_where_threads_run() {
+        // The test harness itself has threads.
+        let waits = std::thread::spawn(std::thread::park);
+        assert!(fork().is_err());
+        waits.thread().unpark();
+        waits.join().unwrap();
+    }
+
+    #[test]
+    fn the_local_offset_is_less_than_a_day() {
+        assert!(local_offset(0).abs() <= 86_400);
+    }
+}
