@@ -1,0 +1,63 @@
+# make run      the whole mail system in a folder, on high ports: see README.md
+# make check    every test there is
+# make install  programs, units, man pages, sample configuration
+# make bench    side by side with Postfix and Dovecot
+
+ROOT            ?= ./run
+LISTEN          ?= 127.0.0.1
+SMTP_PORT       ?= 2525
+SUBMISSION_PORT ?= 2587
+SMTPS_PORT      ?= 2465
+POP3_PORT       ?= 2110
+POP3S_PORT      ?= 2995
+IMAP_PORT       ?= 2143
+IMAPS_PORT      ?= 2993
+DOMAIN          ?= yubin.test
+
+DESTDIR =
+PREFIX  = /usr
+
+CARGO ?= cargo
+
+.PHONY: build run check lint test docs install bench clean needs needs-check
+
+build: needs
+	$(CARGO) build --release --locked --workspace
+
+run: build
+	@needs='curl openssl' etc/needs
+	@ROOT='$(ROOT)' LISTEN='$(LISTEN)' SMTP_PORT='$(SMTP_PORT)' SUBMISSION_PORT='$(SUBMISSION_PORT)' \
+	 SMTPS_PORT='$(SMTPS_PORT)' POP3_PORT='$(POP3_PORT)' POP3S_PORT='$(POP3S_PORT)' \
+	 IMAP_PORT='$(IMAP_PORT)' IMAPS_PORT='$(IMAPS_PORT)' DOMAIN='$(DOMAIN)' \
+	 PROGRAMS='$(CURDIR)/target/release' etc/run
+
+check: lint docs test
+
+# ring compiles C
+needs:
+	@needs='cc:gcc libc:libc6-dev' etc/needs
+
+# what the tests drive us with, all written by others
+needs-check: needs
+	@needs='curl openssl strace mandoc swaks s-nail mutt fetchmail mbsync:isync faketime aiosmtpd:python3-aiosmtpd' etc/needs
+
+lint: needs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+docs: needs-check
+	mandoc -Tlint -Wwarning etc/man/*
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+test: needs-check
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace
+
+install:
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PROGRAMS='$(CURDIR)/target/release' etc/install
+
+bench: build
+	bench/run
+
+clean:
+	$(CARGO) clean
