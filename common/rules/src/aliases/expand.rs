@@ -65,14 +65,17 @@ struct Node {
 
 impl Aliases {
     /// All who get the mail of `name`. `ours` tells for an address whether it is a local one, and
-    /// under which name. `name+detail` is looked up whole first, then without its detail.
+    /// under which name. `name+detail` is looked up whole first, then without its detail, which
+    /// begins at `delimiter`.
     pub fn expand(
         &self,
         name: &LocalPart,
+        delimiter: Option<char>,
         ours: &dyn Fn(&Address) -> Option<LocalPart>,
     ) -> Result<Expansion, Fail> {
         let run = Run {
             aliases: self,
+            delimiter,
             ours,
             nodes: Vec::new(),
             opened: HashSet::new(),
@@ -83,12 +86,12 @@ impl Aliases {
     }
 
     /// The name under which an alias exists, with what it holds.
-    fn entry(&self, name: &LocalPart) -> Option<(String, &[Target])> {
+    fn entry(&self, name: &LocalPart, delimiter: Option<char>) -> Option<(String, &[Target])> {
         let whole = name.fold();
         if let Some(targets) = self.table.get(&whole) {
             return Some((whole, targets));
         }
-        let (user, detail) = name.split_detail('+');
+        let (user, detail) = name.split_detail(delimiter?);
         detail?;
         let user = user.fold();
         self.table
@@ -108,6 +111,7 @@ impl Aliases {
 
 struct Run<'a> {
     aliases: &'a Aliases,
+    delimiter: Option<char>,
     ours: &'a dyn Fn(&Address) -> Option<LocalPart>,
     nodes: Vec<Node>,
     /// Names already taken apart.
@@ -170,7 +174,7 @@ impl<'a> Run<'a> {
 
     /// Looks a name up. Gives what it holds, once; or notes a leaf.
     fn open(&mut self, user: LocalPart, from: Option<usize>) -> Option<(usize, &'a [Target])> {
-        let Some((key, targets)) = self.aliases.entry(&user) else {
+        let Some((key, targets)) = self.aliases.entry(&user, self.delimiter) else {
             self.leaf(What::User(user), from);
             return None;
         };
@@ -313,7 +317,7 @@ mod tests {
     /// Leaves in one line: `ann bob@x !target(5.4.6) carl[owner-l]`.
     fn show(text: &str, name: &str) -> String {
         let (aliases, _) = Aliases::from_text("aliases", text.as_bytes());
-        match aliases.expand(&LocalPart::new(name).unwrap(), &ours) {
+        match aliases.expand(&LocalPart::new(name).unwrap(), Some('+'), &ours) {
             Ok(e) => words(&e),
             Err(e) => format!("Err {e}"),
         }
@@ -395,7 +399,7 @@ mod tests {
         let l = LocalPart::new("l").unwrap();
         let expand = || {
             aliases
-                .expand(&l, &ours)
+                .expand(&l, Some('+'), &ours)
                 .map(|e| words(&e))
                 .map_err(|e| e.to_string())
         };
