@@ -1,0 +1,83 @@
+//! Programs that others wrote, as the peers of our stories.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::host::{feed, free_ports};
+use crate::wait_for;
+
+/// aiosmtpd on a port of its own, which puts what it gets into a Maildir.
+pub struct ForeignMta {
+    pub port: u16,
+    maildir: PathBuf,
+    child: Child,
+}
+
+impl ForeignMta {
+    /// Started and listening.
+    pub fn start(dir: &Path) -> Self {
+        let [port] = free_ports();
+        let maildir = dir.join("foreign");
+        let child = Command::new("/usr/bin/python3")
+            .args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"])
+            .arg(&maildir)
+            .args(["-l", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3 with aiosmtpd");
+        wait_for("aiosmtpd", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self {
+            port,
+            maildir,
+            child,
+        }
+    }
+
+    /// What it has taken so far.
+    pub fn messages(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.maildir.join("new")) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .map(|e| {
+                String::from_utf8_lossy(&std::fs::read(e.path()).unwrap_or_default()).into_owned()
+            })
+            .collect()
+    }
+}
+
+impl Drop for ForeignMta {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs a foreign program and insists that it succeeds; gives its standard output.
+pub fn ok(program: &str, args: &[&str], input: &[u8]) -> String {
+    let out = run(program, args, input);
+    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success(),
+        "{program} {args:?}: {}\n{stdout}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    stdout
+}
+
+/// Runs a foreign program to its end.
+pub fn run(program: &str, args: &[&str], input: &[u8]) -> Output {
+    feed(Command::new(program).args(args), input)
+}
+
+/// Runs a Python program with the standard library's own clients.
+pub fn python(script: &str, args: &[&str]) -> String {
+    let mut all = vec!["-c", script];
+    all.extend(args);
+    ok("/usr/bin/python3", &all, b"")
+}

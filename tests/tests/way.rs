@@ -1,0 +1,221 @@
+//! The whole way of a message: in by sendmail and SMTP, out by the mailbox, mail, POP3 and IMAP.
+
+use tests::foreign::{ForeignMta, python};
+use tests::smtp::Smtp;
+use tests::{Host, wait_for};
+
+/// A body with everything that a mailbox could spoil.
+const AWKWARD: &str = "Subject: awkward\r\nFrom: bob@yubin.test\r\n\r\n\
+From the start of a line\r\n>From quoted already\r\n>>From twice\r\n\r\nFrom after an empty line\r\n\
+.\u{20}dot first\r\n\u{ff}caf\u{e9} \u{4ef6}\u{540d}\r\n\r\n\r\nStatus: RO\r\nend without more\r\n";
+
+#[test]
+fn sendmail_to_mailbox_to_mail() {
+    let host = Host::started("");
+    host.ok(
+        "sendmail",
+        &["-f", "bob", "alice"],
+        b"Subject: hello\n\nfirst line\n",
+    );
+    let mbox = host.wait_for_mail("alice", 1);
+    assert!(mbox.starts_with("From bob@yubin.test "), "{mbox}");
+    assert!(mbox.contains("\nSubject: hello\n"), "{mbox}");
+    assert!(mbox.contains("\nfirst line\n"), "{mbox}");
+    assert!(mbox.contains("Received: "), "{mbox}");
+    assert!(mbox.contains("Return-Path: <bob@yubin.test>"), "{mbox}");
+    let shown = host.ok("mail", &["-u", "alice"], b"print 1\nx\n");
+    assert!(
+        shown.contains("hello") && shown.contains("first line"),
+        "{shown}"
+    );
+    assert!(host.ok("mailq", &[], b"").contains("queue is empty"));
+}
+
+#[test]
+fn a_message_comes_out_byte_for_byte() {
+    for format in ["mbox", "maildir"] {
+        let host = Host::started(&format!("MAILBOX_FORMAT={format}\n"));
+        let mut smtp = Smtp::connect(host.smtp).unwrap();
+        smtp.ask("EHLO test").unwrap();
+        let stuffed = AWKWARD.replace("\r\n.", "\r\n..");
+        let reply = smtp
+            .message("bob@yubin.test", &["alice@yubin.test"], &stuffed)
+            .unwrap();
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        wait_for("the message", || {
+            let seen = python(POP3_BODY, &[&host.pop3.to_string()]);
+            (seen != "none\n").then_some(())
+        });
+        for script in [POP3_BODY, APOP_BODY, IMAP_BODY] {
+            let port = if script == IMAP_BODY {
+                host.imap
+            } else {
+                host.pop3
+            };
+            let hex = python(script, &[&port.to_string()]);
+            let got: Vec<u8> = hex
+                .trim()
+                .as_bytes()
+                .chunks(2)
+                .map(|h| u8::from_str_radix(std::str::from_utf8(h).unwrap(), 16).unwrap())
+                .collect();
+            let got = String::from_utf8(got).unwrap();
+            assert!(
+                got.ends_with(AWKWARD),
+                "{format}:\n{got:?}\nwanted at its end:\n{AWKWARD:?}"
+            );
+        }
+    }
+}
+
+/// The first message as hex, by USER and PASS.
+const POP3_BODY: &str = "
+import poplib, sys
+p = poplib.POP3('127.0.0.1', int(sys.argv[1]))
+p.user('alice'); p.pass_('alice')
+if p.stat()[0] == 0: print('none')
+else:
+    r = p.retr(1)
+    body = b''.join(l + b'\\r\\n' for l in r[1])
+    assert len(body) == int(p.list(1).split()[2]), (len(body), p.list(1))
+    print(body.hex())
+p.quit()
+";
+
+/// The same by APOP.
+const APOP_BODY: &str = "
+import poplib, sys
+p = poplib.POP3('127.0.0.1', int(sys.argv[1]))
+p.apop('alice', 'alice')
+print(b''.join(l + b'\\r\\n' for l in p.retr(1)[1]).hex())
+p.quit()
+";
+
+/// The same by IMAP.
+const IMAP_BODY: &str = "
+import imaplib, sys
+m = imaplib.IMAP4('127.0.0.1', int(sys.argv[1]))
+m.login('alice', 'alice')
+m.select('INBOX')
+typ, data = m.fetch('1', '(RFC822.SIZE BODY.PEEK[])')
+size = int(data[0][0].split(b'RFC822.SIZE ')[1].split()[0])
+assert size == len(data[0][1]), (size, len(data[0][1]))
+print(data[0][1].hex())
+m.logout()
+";
+
+#[test]
+fn a_message_to_an_outside_domain_reaches_a_foreign_mta() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = ForeignMta::start(dir.path());
+    let mut host = Host::new(&format!(
+        "RELAY_PORT={}\nDNS_ZONE_FILE=/etc/yubin/zone\n",
+        foreign.port
+    ));
+    host.write(
+        "etc/yubin/zone",
+        "else.where. IN MX 10 dead.else.where.\nelse.where. IN MX 20 mx.else.where.\n\
+         dead.else.where. IN A 127.0.0.9\nmx.else.where. IN A 127.0.0.1\nnull.where. IN MX 0 .\n",
+    );
+    for program in tests::host::DAEMONS {
+        host.start(program);
+    }
+    // One message to both sides: it is split.
+    host.ok(
+        "sendmail",
+        &["-f", "bob", "alice", "carol@else.where"],
+        b"Subject: both\n\nbody\n.dot\n",
+    );
+    let got = wait_for("the foreign MTA", || foreign.messages().into_iter().next());
+    assert!(got.contains("Subject: both"), "{got}");
+    assert!(got.contains("body\n.dot"), "{got}");
+    assert!(host.wait_for_mail("alice", 1).contains("Subject: both"));
+    // A domain that takes no mail: RFC 7505.
+    host.ok(
+        "sendmail",
+        &["-f", "bob", "carol@null.where"],
+        b"Subject: null\n\nx\n",
+    );
+    let bounce = host.wait_for_mail("bob", 1);
+    assert!(bounce.contains("5.1.10"), "{bounce}");
+    assert!(bounce.contains("carol@null.where"), "{bounce}");
+    assert!(bounce.contains("multipart/report"), "{bounce}");
+}
+
+#[test]
+fn unknown_users_are_refused_at_rcpt_and_bounced_behind_it() {
+    let host = Host::started("");
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    smtp.ask("EHLO test").unwrap();
+    let reply = smtp.message("", &["nobody@yubin.test"], "").unwrap();
+    assert!(reply.starts_with("550 5.1.1"), "{reply}");
+    host.ok(
+        "sendmail",
+        &["-f", "bob", "nobody"],
+        b"Subject: lost\n\nx\n",
+    );
+    let bounce = host.wait_for_mail("bob", 1);
+    assert!(
+        bounce.contains("5.1.1") && bounce.contains("nobody@yubin.test"),
+        "{bounce}"
+    );
+    // No bounce of a bounce: the null reverse-path's report goes to nobody but the postmaster.
+    host.ok("sendmail", &["-f", "<>", "nobody"], b"Subject: lost\n\nx\n");
+    wait_for("an empty queue", || {
+        host.ok("mailq", &[], b"")
+            .contains("queue is empty")
+            .then_some(())
+    });
+    assert_eq!(
+        host.mbox("bob").matches("\nSubject: ").count(),
+        bounce.matches("\nSubject: ").count()
+    );
+}
+
+#[test]
+fn aliases_details_and_lists() {
+    let host = Host::new("");
+    host.write(
+        "etc/aliases",
+        "postmaster: alice\nstaff: alice, bob\nself: self2\nself2: self\n",
+    );
+    let mut host = host;
+    for program in tests::host::DAEMONS {
+        host.start(program);
+    }
+    host.ok("sendmail", &["-f", "bob", "staff"], b"Subject: all\n\nx\n");
+    host.wait_for_mail("alice", 1);
+    host.wait_for_mail("bob", 1);
+    host.ok(
+        "sendmail",
+        &["-f", "bob", "alice+lists"],
+        b"Subject: detail\n\nx\n",
+    );
+    assert!(host.wait_for_mail("alice", 2).contains("Subject: detail"));
+    host.ok("sendmail", &["-f", "bob", "self"], b"Subject: loop\n\nx\n");
+    let bounce = host.wait_for_mail("bob", 2);
+    assert!(bounce.contains("self@yubin.test"), "{bounce}");
+}
+
+#[test]
+fn nobody_relays_who_may_not() {
+    let host = Host::started("MY_NETWORKS=192.0.2.0/24\n");
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    smtp.ask("EHLO test").unwrap();
+    for to in [
+        "a@else.where",
+        "a%else.where@yubin.test",
+        "\"a@else.where\"@yubin.test",
+        "else.where!a@yubin.test",
+    ] {
+        smtp.ask("MAIL FROM:<bob@yubin.test>").unwrap();
+        let reply = smtp.ask(&format!("RCPT TO:<{to}>")).unwrap();
+        assert!(reply.starts_with("55"), "{to}: {reply}");
+        smtp.ask("RSET").unwrap();
+    }
+    smtp.ask("MAIL FROM:<bob@yubin.test>").unwrap();
+    let reply = smtp.ask("RCPT TO:<@yubin.test:a@else.where>").unwrap();
+    assert!(reply.starts_with("55"), "{reply}");
+    let reply = smtp.ask("RCPT TO:<alice@yubin.test>").unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+}
