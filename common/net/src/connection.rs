@@ -1,0 +1,711 @@
+//! One connection's input, output, TLS and attached socket, without its protocol.
+//!
+//! mio is edge-triggered: readiness is remembered here until the kernel says WouldBlock, so that a
+//! turn may stop anywhere and go on later. Buffers give their memory back when they are empty.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use crate::activate::{Accepted, Encryption, Peer};
+use crate::buffer::Buffer;
+use crate::protocol::{Closed, Key};
+use crate::timer::{Slot, Timers};
+use crate::tls::{Acceptor, Got, ServerSession, TlsInfo};
+
+/// Output above this stops reading, from the peer and from the attached socket.
+pub(crate) const HIGH_WATER: usize = 256 * 1024;
+/// Output below this counts as gone for `flushed`.
+const LOW_WATER: usize = 32 * 1024;
+/// Input kept for a protocol that does not consume it, unless the protocol says otherwise.
+const INPUT_LIMIT: usize = 64 * 1024;
+/// How long the peer may take for our last words.
+const CLOSE_TIME: Duration = Duration::from_secs(30);
+/// How long we read on after our end is closed, so that a reset does not eat our last words.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long a handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
+
+/// A socket in the loop.
+pub(crate) enum Socket {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Socket {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(s) => s,
+            Self::Unix(s) => s,
+        }
+    }
+
+    fn shutdown(&self) {
+        // It fails only where the peer is gone already.
+        match self {
+            Self::Tcp(s) => s.shutdown(Shutdown::Write).ok(),
+            Self::Unix(s) => s.shutdown(Shutdown::Write).ok(),
+        };
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.read(buf),
+            Self::Unix(s) => s.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.write(buf),
+            Self::Unix(s) => s.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How the bytes go over the socket.
+enum Crypt {
+    Plain,
+    /// STARTTLS was answered; the handshake starts when that answer has gone.
+    Wanted,
+    /// `true` once the handshake is through.
+    Tls(Box<ServerSession>, bool),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// The output is still to go.
+    Flushing,
+    /// Our end is closed; what comes is thrown away.
+    Lingering,
+}
+
+/// The attached socket.
+struct Side {
+    stream: mio::net::UnixStream,
+    input: Buffer,
+    output: Buffer,
+    readable: bool,
+    writable: bool,
+    ended: bool,
+}
+
+pub(crate) struct Io {
+    key: Key,
+    socket: Socket,
+    accepted: Accepted,
+    acceptor: Option<Acceptor>,
+    registry: Registry,
+    side_token: Token,
+    crypt: Crypt,
+    input: Buffer,
+    output: Buffer,
+    input_limit: usize,
+    readable: bool,
+    writable: bool,
+    ended: bool,
+    eof_told: bool,
+    paused: bool,
+    /// Something was written since `flushed` was last called.
+    wrote: bool,
+    closing: Closing,
+    gone: Option<Closed>,
+    side: Option<Side>,
+    clock: Clock,
+}
+
+/// The deadline of one connection.
+#[derive(Default)]
+struct Clock {
+    slot: Slot,
+    period: Duration,
+    /// Set by the protocol and not yet in the heap.
+    changed: Option<Option<Duration>>,
+    /// The peer took output since the deadline was set.
+    progress: bool,
+}
+
+/// What became of a deadline.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// The protocol's: tell it.
+    Protocol,
+    /// The loop's own, or not due.
+    Handled,
+}
+
+impl Io {
+    /// Its first turn begins TLS where that is implicit.
+    pub(crate) fn new(
+        key: Key,
+        socket: Socket,
+        accepted: Accepted,
+        acceptor: Option<Acceptor>,
+        registry: Registry,
+        side_token: Token,
+    ) -> Self {
+        let mut io = Self {
+            key,
+            socket,
+            accepted,
+            acceptor,
+            registry,
+            side_token,
+            crypt: Crypt::Plain,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            input_limit: INPUT_LIMIT,
+            readable: true,
+            writable: true,
+            ended: false,
+            eof_told: false,
+            paused: false,
+            wrote: false,
+            closing: Closing::No,
+            gone: None,
+            side: None,
+            clock: Clock::default(),
+        };
+        if accepted.encryption == Encryption::Implicit {
+            io.begin_tls();
+        }
+        io
+    }
+
+    pub(crate) fn register(&mut self, token: Token) -> io::Result<()> {
+        self.registry.register(
+            self.socket.source(),
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    pub(crate) fn deregister(&mut self) {
+        // The descriptor is closed next; an error here changes nothing.
+        self.registry.deregister(self.socket.source()).ok();
+        self.detach();
+    }
+
+    // What a protocol asks for, by `Control`.
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.accepted.peer
+    }
+
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.accepted.local
+    }
+
+    pub(crate) fn service(&self) -> &'static str {
+        self.accepted.service
+    }
+
+    pub(crate) fn tls_info(&self) -> Option<&TlsInfo> {
+        match &self.crypt {
+            Crypt::Tls(session, _) => session.info(),
+            Crypt::Plain | Crypt::Wanted => None,
+        }
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        self.acceptor.is_some() && matches!(self.crypt, Crypt::Plain)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if self.closing == Closing::No && self.gone.is_none() {
+            self.output.push(bytes);
+            self.wrote = true;
+        }
+    }
+
+    pub(crate) fn pending_output(&self) -> usize {
+        self.output.len()
+    }
+
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn want_tls(&mut self) {
+        if self.has_tls() {
+            self.crypt = Crypt::Wanted;
+        } else {
+            self.lose(Closed::Tls("no certificate".into()));
+        }
+    }
+
+    pub(crate) fn set_deadline(&mut self, after: Option<Duration>) {
+        if self.closing == Closing::No {
+            self.clock.changed = Some(after);
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        if self.closing == Closing::No {
+            self.closing = Closing::Flushing;
+            self.clock.changed = Some(Some(CLOSE_TIME));
+            self.detach();
+        }
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.lose(Closed::ByUs);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing != Closing::No || self.gone.is_some()
+    }
+
+    pub(crate) fn set_input_limit(&mut self, bytes: usize) {
+        self.input_limit = bytes.max(1);
+    }
+
+    pub(crate) fn attach(&mut self, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
+        self.detach();
+        stream.set_nonblocking(true)?;
+        let mut stream = mio::net::UnixStream::from_std(stream);
+        self.registry.register(
+            &mut stream,
+            self.side_token,
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        self.side = Some(Side {
+            stream,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            readable: true,
+            writable: true,
+            ended: false,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn detach(&mut self) {
+        if let Some(mut side) = self.side.take() {
+            self.registry.deregister(&mut side.stream).ok();
+        }
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.side.is_some()
+    }
+
+    pub(crate) fn side_write(&mut self, bytes: &[u8]) {
+        if let Some(side) = &mut self.side {
+            side.output.push(bytes);
+        }
+    }
+
+    pub(crate) fn side_pending(&self) -> usize {
+        self.side.as_ref().map_or(0, |side| side.output.len())
+    }
+
+    // What the loop asks for.
+
+    pub(crate) fn note_ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    pub(crate) fn note_side_ready(&mut self, readable: bool, writable: bool) {
+        if let Some(side) = &mut self.side {
+            side.readable |= readable;
+            side.writable |= writable;
+        }
+    }
+
+    /// Ends it, for the first of several reasons.
+    pub(crate) fn lose(&mut self, why: Closed) {
+        if self.gone.is_none() {
+            self.gone = Some(why);
+        }
+    }
+
+    pub(crate) fn take_gone(&mut self) -> Option<Closed> {
+        self.gone.take()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.is_some()
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        matches!(self.crypt, Crypt::Wanted | Crypt::Tls(_, false))
+    }
+
+    /// Puts a deadline that was asked for into the heap.
+    pub(crate) fn arm(&mut self, timers: &mut Timers<Key>) {
+        match self.clock.changed.take() {
+            Some(Some(after)) => {
+                self.clock.period = after;
+                self.clock.progress = false;
+                if let Some(at) = Instant::now().checked_add(after) {
+                    timers.arm(&mut self.clock.slot, self.key, at);
+                }
+            }
+            Some(None) => self.clock.slot.cancel(),
+            None => {}
+        }
+    }
+
+    /// An entry of the heap for us has come up.
+    pub(crate) fn expire(
+        &mut self,
+        timers: &mut Timers<Key>,
+        at: Instant,
+        now: Instant,
+    ) -> Expired {
+        if !timers.fires(&mut self.clock.slot, self.key, at, now) {
+            return Expired::Handled;
+        }
+        if self.is_handshaking() {
+            self.lose(Closed::Tls("the handshake took too long".into()));
+        } else if self.closing == Closing::Lingering {
+            self.lose(Closed::ByUs);
+        } else if self.clock.progress && !self.output.is_empty() {
+            self.clock.changed = Some(Some(self.clock.period));
+        } else if self.closing == Closing::Flushing {
+            self.lose(Closed::TooSlow);
+        } else {
+            return Expired::Protocol;
+        }
+        Expired::Handled
+    }
+
+    /// Sends what it can; a failure ends the connection.
+    pub(crate) fn flush(&mut self) {
+        if let Err(e) = self.flush_side() {
+            log::debug!("attached socket: {e}");
+            // What it said before it went is still to be read; then its end shows.
+            if let Some(side) = &mut self.side {
+                side.output.clear();
+            }
+        }
+        if let Err(e) = self.try_flush() {
+            self.lose(Closed::Lost(e));
+            return;
+        }
+        if matches!(self.crypt, Crypt::Wanted) && self.output.is_empty() {
+            if self.input.is_empty() {
+                self.begin_tls();
+            } else {
+                self.lose(Closed::PlaintextAfterStartTls);
+            }
+        }
+        if self.closing == Closing::Flushing && self.all_sent() {
+            self.say_goodbye();
+        }
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        loop {
+            if let Crypt::Tls(session, _) = &mut self.crypt {
+                let taken = session.put(self.output.bytes());
+                self.output.consume(taken);
+                while self.writable && session.wants_write() {
+                    let sent = session.write_to(&mut self.socket);
+                    self.clock.progress |= note_written(sent, &mut self.writable)? > 0;
+                }
+                if self.output.is_empty() || !self.writable || taken == 0 {
+                    return Ok(());
+                }
+            } else if self.output.is_empty() || !self.writable {
+                return Ok(());
+            } else {
+                let sent = self.socket.write(self.output.bytes());
+                let n = note_written(sent, &mut self.writable)?;
+                self.clock.progress |= n > 0;
+                self.output.consume(n);
+            }
+        }
+    }
+
+    fn flush_side(&mut self) -> io::Result<()> {
+        if let Some(side) = &mut self.side {
+            while side.writable && !side.output.is_empty() {
+                let sent = side.stream.write(side.output.bytes());
+                let n = note_written(sent, &mut side.writable)?;
+                side.output.consume(n);
+            }
+        }
+        Ok(())
+    }
+
+    fn all_sent(&self) -> bool {
+        let cipher = match &self.crypt {
+            Crypt::Tls(session, _) => session.wants_write(),
+            Crypt::Plain | Crypt::Wanted => false,
+        };
+        self.output.is_empty() && !cipher
+    }
+
+    /// All is sent: close_notify, our end shut. What the peer still sends is read for a while,
+    /// because closing a socket with unread input resets the connection and may take our last
+    /// words with it.
+    fn say_goodbye(&mut self) {
+        if let Crypt::Tls(session, _) = &mut self.crypt {
+            session.close_notify();
+        }
+        if self.try_flush().is_err() {
+            self.lose(Closed::ByUs);
+            return;
+        }
+        self.socket.shutdown();
+        self.closing = Closing::Lingering;
+        self.clock.changed = Some(Some(LINGER_TIME));
+        let unread = !self.input.is_empty();
+        self.input.clear();
+        if self.ended || (!unread && !self.discard()) {
+            self.lose(Closed::ByUs);
+        }
+    }
+
+    /// Reads and throws away; whether the peer sent anything.
+    pub(crate) fn discard(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        let mut any = false;
+        while self.readable && !self.ended {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => self.ended = true,
+                Ok(_) => any = true,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(_) => self.ended = true,
+            }
+        }
+        any
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.closing == Closing::Lingering
+    }
+
+    pub(crate) fn linger(&mut self) {
+        self.discard();
+        if self.ended {
+            self.lose(Closed::ByUs);
+        }
+    }
+
+    fn begin_tls(&mut self) {
+        let session = self.acceptor.as_ref().map(Acceptor::session);
+        match session {
+            Some(Ok(session)) => {
+                self.crypt = Crypt::Tls(Box::new(session), false);
+                self.clock.changed = Some(Some(HANDSHAKE_TIME));
+            }
+            Some(Err(e)) => self.lose(Closed::Tls(e)),
+            None => self.lose(Closed::Tls("no certificate".into())),
+        }
+    }
+
+    /// Whether the handshake has just come through.
+    pub(crate) fn shake_hands(&mut self) -> bool {
+        let Crypt::Tls(session, up @ false) = &mut self.crypt else {
+            return false;
+        };
+        if session.is_handshaking() {
+            return false;
+        }
+        session.note_info();
+        *up = true;
+        self.clock.changed = Some(None);
+        true
+    }
+
+    /// Whether input may be read now.
+    pub(crate) fn may_read(&self) -> bool {
+        self.readable
+            && !self.ended
+            && !matches!(self.crypt, Crypt::Wanted)
+            && !self.paused
+            && self.closing == Closing::No
+            && self.input.len() < self.input_limit
+            && self.output.len() < HIGH_WATER
+    }
+
+    /// Whether the protocol may be given input now.
+    pub(crate) fn may_feed(&self) -> bool {
+        !self.is_closing()
+            && !self.paused
+            && !self.is_handshaking()
+            && self.output.len() < HIGH_WATER
+    }
+
+    /// Reads once. Whether that brought anything (an end counts).
+    pub(crate) fn fill(&mut self, scratch: &mut [u8]) -> bool {
+        let got = match &mut self.crypt {
+            Crypt::Tls(..) => return self.fill_tls(scratch),
+            Crypt::Plain | Crypt::Wanted => self.socket.read(scratch),
+        };
+        match got {
+            Ok(0) => self.ended = true,
+            Ok(n) => self.input.push(scratch.get(..n).unwrap_or_default()),
+            Err(e) => return self.note_unread(e),
+        }
+        true
+    }
+
+    fn fill_tls(&mut self, scratch: &mut [u8]) -> bool {
+        let Crypt::Tls(session, up) = &mut self.crypt else {
+            return false;
+        };
+        let got = match session.read_from(&mut self.socket) {
+            Ok(got) => got,
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                // Our alert is for the peer; whether it arrives changes nothing.
+                session.write_to(&mut self.socket).ok();
+                let what = if *up { "" } else { "handshake: " };
+                let why = format!("{what}{e}");
+                self.lose(Closed::Tls(why));
+                return false;
+            }
+            Err(e) => return self.note_unread(e),
+        };
+        loop {
+            match session.take(scratch) {
+                0 => break,
+                n => self.input.push(scratch.get(..n).unwrap_or_default()),
+            }
+        }
+        match got {
+            Got::Some => {}
+            Got::CloseNotify => self.ended = true,
+            Got::Truncated if *up => self.lose(Closed::Tls("connection cut off".into())),
+            Got::Truncated => self.lose(Closed::Lost(io::ErrorKind::UnexpectedEof.into())),
+        }
+        true
+    }
+
+    fn note_unread(&mut self, error: io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                false
+            }
+            io::ErrorKind::Interrupted => true,
+            _ => {
+                self.lose(Closed::Lost(error));
+                false
+            }
+        }
+    }
+
+    /// The input, for the time the protocol looks at it.
+    pub(crate) fn take_input(&mut self) -> Buffer {
+        std::mem::take(&mut self.input)
+    }
+
+    /// What the protocol left of it; `stuck` when it consumed nothing of it.
+    pub(crate) fn put_back(&mut self, rest: Buffer, stuck: bool) {
+        if matches!(self.crypt, Crypt::Wanted) && !rest.is_empty() {
+            self.lose(Closed::PlaintextAfterStartTls);
+        }
+        if stuck && rest.len() >= self.input_limit && self.may_feed() {
+            self.lose(Closed::InputOverflow);
+        }
+        self.input = rest;
+    }
+
+    /// Whether the protocol is to be told, once, that the peer sends no more.
+    pub(crate) fn take_eof(&mut self) -> bool {
+        let now = self.ended && !self.eof_told && self.may_feed();
+        self.eof_told |= now;
+        now
+    }
+
+    /// Whether the protocol is to be told that its output has gone.
+    pub(crate) fn take_flushed(&mut self) -> bool {
+        let now = self.wrote && self.output.len() <= LOW_WATER && !self.is_closing();
+        if now {
+            self.wrote = false;
+        }
+        now
+    }
+
+    pub(crate) fn fill_side(&mut self, scratch: &mut [u8]) -> bool {
+        let full = self.output.len() >= HIGH_WATER;
+        let Some(side) = &mut self.side else {
+            return false;
+        };
+        if !side.readable || side.ended || full || side.input.len() >= INPUT_LIMIT.max(HIGH_WATER) {
+            return false;
+        }
+        match side.stream.read(scratch) {
+            Ok(0) => side.ended = true,
+            Ok(n) => side.input.push(scratch.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                side.readable = false;
+                return false;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => side.ended = true,
+        }
+        true
+    }
+
+    pub(crate) fn may_feed_side(&self) -> bool {
+        !self.is_closing() && self.side.is_some() && self.output.len() < HIGH_WATER
+    }
+
+    pub(crate) fn take_side_input(&mut self) -> Option<Buffer> {
+        if !self.may_feed_side() {
+            return None;
+        }
+        let side = self.side.as_mut().filter(|side| !side.input.is_empty())?;
+        Some(std::mem::take(&mut side.input))
+    }
+
+    pub(crate) fn put_side_back(&mut self, rest: Buffer) {
+        if let Some(side) = &mut self.side
+            && side.input.is_empty()
+        {
+            side.input = rest;
+        }
+    }
+
+    /// Whether the attached socket has ended and all it sent was offered; then it is detached.
+    pub(crate) fn take_side_end(&mut self) -> bool {
+        let ended = self.side.as_ref().is_some_and(|side| side.ended)
+            && self.output.len() < HIGH_WATER
+            && !self.is_closing();
+        if ended {
+            self.detach();
+        }
+        ended
+    }
+}
+
+/// What a write did: bytes taken, 0 when the socket is full.
+fn note_written(sent: io::Result<usize>, writable: &mut bool) -> io::Result<usize> {
+    match sent {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(n) => Ok(n),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            *writable = false;
+            Ok(0)
+        }
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+        Err(e) => Err(e),
+    }
+}

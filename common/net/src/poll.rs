@@ -1,0 +1,693 @@
+//! The one loop: thousands of sessions on one thread, by mio.
+//!
+//! Edge-triggered done right: an event only notes readiness; a session's turn goes on until the
+//! kernel says WouldBlock or the turn is used up, and then it queues behind the others. SIGTERM
+//! drains: no new connections, each session may finish what it began, in bounded time. SIGHUP
+//! reads the certificate again and calls back.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base::fail::{Doing, Fail};
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::SigId;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use slab::Slab;
+
+use crate::activate::{
+    Accepted, Connected, Encryption, Listen, Listener, Peer, Sockets, Stream, notify,
+};
+use crate::caps::{Caps, Full};
+use crate::connection::{Expired, Io, Socket};
+use crate::pool::Pool;
+use crate::protocol::{Answers, Closed, Control, Key, Protocol};
+use crate::timer::Timers;
+use crate::tls::Acceptor;
+
+/// How a daemon wants its loop.
+pub struct Options {
+    /// The certificate; without one there is no TLS.
+    pub acceptor: Option<Acceptor>,
+    /// Connections in this process.
+    pub max_connections: usize,
+    /// Connections from one client: an IPv4 address or an IPv6 /64. Loopback is not counted.
+    pub max_per_client: usize,
+    /// What one connection too many is told, with its CRLF; not said where TLS is implicit.
+    pub busy: &'static [u8],
+    /// Threads for [`Control::job`], at most.
+    pub threads: usize,
+    /// How long SIGTERM lets sessions finish.
+    pub drain: Duration,
+    /// Called on SIGHUP.
+    pub on_hangup: Option<Box<dyn FnMut()>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            acceptor: None,
+            max_connections: 4096,
+            max_per_client: 50,
+            busy: b"",
+            threads: 16,
+            drain: Duration::from_secs(30),
+            on_hangup: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("max_connections", &self.max_connections)
+            .field("max_per_client", &self.max_per_client)
+            .finish_non_exhaustive()
+    }
+}
+
+const WAKER: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
+/// Listeners have the tokens below; a connection's slot has the next free pair above.
+const FIRST_CONNECTION: usize = 4096;
+/// How many steps a session may take before others have their turn.
+const STEPS: usize = 16;
+/// How many connections are accepted before sessions have their turn.
+const ACCEPTS: usize = 128;
+/// After accept fails for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+const SCRATCH: usize = 64 * 1024;
+
+/// Serves `sockets` until SIGTERM, or, where they are single connections, until these end.
+/// `factory` makes the protocol of each new connection.
+pub fn run<P, F>(mut sockets: Sockets, factory: F, options: Options) -> Result<(), Fail>
+where
+    P: Protocol,
+    F: FnMut(&Accepted) -> P,
+{
+    let bridge = sockets.take_bridge();
+    let mut server = Server::new(sockets, factory, options)?;
+    notify("READY=1");
+    let served = server.serve();
+    drop(server);
+    Sockets::finish(bridge);
+    served
+}
+
+struct Server<P: Protocol, F> {
+    poll: Poll,
+    listeners: Vec<Port>,
+    connections: Slab<Session<P>>,
+    timers: Timers<Key>,
+    caps: Caps,
+    answers: Arc<Answers<P::Done>>,
+    pool: Pool,
+    /// Sessions whose turn was used up.
+    waiting: VecDeque<Key>,
+    scratch: Vec<u8>,
+    options: Options,
+    factory: F,
+    serial: u64,
+    signals: Signals,
+    /// Set by SIGTERM: when what is left is cut off.
+    drain_until: Option<Instant>,
+    accept_again: Option<Instant>,
+}
+
+struct Port {
+    listener: Acceptable,
+    listen: Listen,
+    pending: bool,
+}
+
+enum Acceptable {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+impl<P, F> Server<P, F>
+where
+    P: Protocol,
+    F: FnMut(&Accepted) -> P,
+{
+    fn new(sockets: Sockets, factory: F, options: Options) -> Result<Self, Fail> {
+        let poll = Poll::new().doing(|| "make an epoll instance")?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).doing(|| "make a waker")?;
+        let mut server = Self {
+            signals: Signals::register(&poll).doing(|| "watch for signals")?,
+            poll,
+            listeners: Vec::new(),
+            connections: Slab::new(),
+            timers: Timers::default(),
+            caps: Caps::new(options.max_connections, options.max_per_client),
+            answers: Arc::new(Answers::new(waker)),
+            pool: Pool::new(options.threads),
+            waiting: VecDeque::new(),
+            scratch: vec![0; SCRATCH],
+            options,
+            factory,
+            serial: 0,
+            drain_until: None,
+            accept_again: None,
+        };
+        for (at, listening) in sockets.listeners.into_iter().enumerate() {
+            let port = server
+                .watch(listening.listener, Token(at))
+                .doing(|| "watch a listener")?;
+            server.listeners.push(Port {
+                listener: port,
+                listen: listening.listen,
+                pending: true,
+            });
+        }
+        for connected in sockets.connections {
+            server
+                .adopt(connected)
+                .doing(|| "serve the connection given to us")?;
+        }
+        Ok(server)
+    }
+
+    fn watch(&self, listener: Listener, token: Token) -> io::Result<Acceptable> {
+        Ok(match listener {
+            Listener::Tcp(tcp) => {
+                tcp.set_nonblocking(true)?;
+                let mut tcp = mio::net::TcpListener::from_std(tcp);
+                self.poll
+                    .registry()
+                    .register(&mut tcp, token, Interest::READABLE)?;
+                Acceptable::Tcp(tcp)
+            }
+            Listener::Unix(unix) => {
+                unix.set_nonblocking(true)?;
+                let mut unix = mio::net::UnixListener::from_std(unix);
+                self.poll
+                    .registry()
+                    .register(&mut unix, token, Interest::READABLE)?;
+                Acceptable::Unix(unix)
+            }
+        })
+    }
+
+    fn adopt(&mut self, connected: Connected) -> io::Result<()> {
+        let socket = match connected.stream {
+            Stream::Tcp(tcp) => {
+                tcp.set_nonblocking(true)?;
+                Socket::Tcp(mio::net::TcpStream::from_std(tcp))
+            }
+            Stream::Unix(unix) => {
+                unix.set_nonblocking(true)?;
+                Socket::Unix(mio::net::UnixStream::from_std(unix))
+            }
+        };
+        self.admit(socket, connected.listen);
+        Ok(())
+    }
+
+    fn serve(&mut self) -> Result<(), Fail> {
+        let mut events = Events::with_capacity(1024);
+        while !self.is_finished() {
+            match self.poll.poll(&mut events, self.sleep()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.doing(|| "wait for events")?,
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    SIGNALS => self.signals.drain(),
+                    Token(n) if n < FIRST_CONNECTION => {
+                        if let Some(port) = self.listeners.get_mut(n) {
+                            port.pending = true;
+                        }
+                    }
+                    Token(n) => self.note(
+                        n - FIRST_CONNECTION,
+                        event.is_readable() || event.is_read_closed() || event.is_error(),
+                        event.is_writable() || event.is_write_closed() || event.is_error(),
+                    ),
+                }
+            }
+            self.heed_signals();
+            self.hand_out_answers();
+            self.expire();
+            for _ in 0..self.waiting.len() {
+                if let Some(key) = self.waiting.pop_front() {
+                    if let Some(session) = self.session(key) {
+                        session.queued = false;
+                    }
+                    self.turn_of(key);
+                }
+            }
+            self.accept();
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        match self.drain_until {
+            Some(until) => self.connections.is_empty() || Instant::now() >= until,
+            None => self.connections.is_empty() && self.listeners.is_empty(),
+        }
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        let accepting = self.accept_again.is_none() && self.listeners.iter().any(|p| p.pending);
+        if !self.waiting.is_empty() || accepting {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let until = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
+        [
+            self.timers.sleep(now),
+            until(self.drain_until),
+            until(self.accept_again),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// An event of a connection (even) or of its attached socket (odd).
+    fn note(&mut self, n: usize, readable: bool, writable: bool) {
+        let Some(session) = self.connections.get_mut(n / 2) else {
+            return;
+        };
+        if n.is_multiple_of(2) {
+            session.io.note_ready(readable, writable);
+        } else {
+            session.io.note_side_ready(readable, writable);
+        }
+        if !session.queued {
+            session.queued = true;
+            self.waiting.push_back(session.io.key());
+        }
+    }
+
+    fn heed_signals(&mut self) {
+        if self.signals.hangup.swap(false, Ordering::Relaxed) {
+            if let Some(acceptor) = &self.options.acceptor {
+                acceptor.reload();
+            }
+            if let Some(callback) = &mut self.options.on_hangup {
+                callback();
+            }
+        }
+        if self.signals.terminate.swap(false, Ordering::Relaxed) {
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        let now = Instant::now();
+        if self.drain_until.is_some() {
+            // Asked twice: no more waiting.
+            self.drain_until = Some(now);
+            return;
+        }
+        notify("STOPPING=1");
+        log::info!("ending, {} connections to finish", self.connections.len());
+        self.drain_until = now.checked_add(self.options.drain).or(Some(now));
+        self.listeners.clear();
+        self.accept_again = None;
+        let keys: Vec<Key> = self.connections.iter().map(|(_, s)| s.io.key()).collect();
+        for key in keys {
+            self.tell(key, |session, tools| {
+                if session.opened {
+                    session.call(tools, P::drain);
+                } else {
+                    session.io.abort();
+                }
+            });
+        }
+    }
+
+    fn hand_out_answers(&mut self) {
+        for (key, done) in self.answers.take() {
+            self.tell(key, |session, tools| {
+                session.call(tools, |protocol, control| protocol.done(done, control));
+            });
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some((at, key)) = self.timers.due(now) {
+            let Some(session) = self
+                .connections
+                .get_mut(key.slot)
+                .filter(|s| s.io.key() == key)
+            else {
+                continue;
+            };
+            if session.io.expire(&mut self.timers, at, now) == Expired::Protocol {
+                self.tell(key, |session, tools| session.call(tools, P::timeout));
+            } else {
+                self.turn_of(key);
+            }
+        }
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+        }
+    }
+
+    /// Tells a session something, if it is there and not closing, and gives it its turn.
+    fn tell(&mut self, key: Key, what: impl FnOnce(&mut Session<P>, &Tools<'_, P::Done>)) {
+        let tools = Tools {
+            answers: &self.answers,
+            pool: &self.pool,
+        };
+        if let Some(session) = self
+            .connections
+            .get_mut(key.slot)
+            .filter(|s| s.io.key() == key)
+            && !session.io.is_closing()
+        {
+            what(session, &tools);
+            self.turn_of(key);
+        }
+    }
+
+    fn turn_of(&mut self, key: Key) {
+        let Some(session) = self
+            .connections
+            .get_mut(key.slot)
+            .filter(|s| s.io.key() == key)
+        else {
+            return;
+        };
+        let tools = Tools {
+            answers: &self.answers,
+            pool: &self.pool,
+        };
+        let used_up = (0..STEPS).all(|_| session.step(&tools, &mut self.scratch));
+        session.io.arm(&mut self.timers);
+        if let Some(why) = session.io.take_gone() {
+            self.remove(key, &why);
+        } else if used_up && !session.queued {
+            session.queued = true;
+            self.waiting.push_back(key);
+        }
+    }
+
+    fn session(&mut self, key: Key) -> Option<&mut Session<P>> {
+        self.connections
+            .get_mut(key.slot)
+            .filter(|s| s.io.key() == key)
+    }
+
+    fn remove(&mut self, key: Key, why: &Closed) {
+        if let Some(mut session) = self.connections.try_remove(key.slot) {
+            session.io.deregister();
+            session.protocol.closed(why);
+            self.caps.leave(session.io.peer().ip());
+            // A descriptor is free again.
+            self.accept_again = None;
+        }
+    }
+
+    fn accept(&mut self) {
+        if self.accept_again.is_some() {
+            return;
+        }
+        for at in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS {
+                let Some(port) = self.listeners.get_mut(at).filter(|port| port.pending) else {
+                    break;
+                };
+                let listen = port.listen;
+                match port.accept() {
+                    Ok(socket) => self.admit(socket, listen),
+                    Err(e) => self.accept_failed(at, &e),
+                }
+                if self.accept_again.is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Out of descriptors: wait for one, or a second; the clients wait in the backlog.
+    fn accept_failed(&mut self, at: usize, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                if let Some(port) = self.listeners.get_mut(at) {
+                    port.pending = false;
+                }
+            }
+            // The client left before we came to it.
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+            _ => {
+                log::warn!(
+                    "accept: {error}; {} connections are open",
+                    self.connections.len()
+                );
+                self.accept_again = Instant::now().checked_add(ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    fn admit(&mut self, mut socket: Socket, listen: Listen) {
+        let accepted = self.describe(&socket, listen);
+        let ip = accepted.peer.ip();
+        if let Err(full) = self.caps.enter(ip) {
+            log::warn!(
+                "refused {}: {}",
+                Shown(accepted.peer),
+                match full {
+                    Full::Process => "too many connections",
+                    Full::Client => "too many connections from this client",
+                }
+            );
+            if listen.encryption == Encryption::OnRequest {
+                // One try: who does not take it, learns by the close.
+                io::Write::write(&mut socket, self.options.busy).ok();
+            }
+            return;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let slot = self.connections.vacant_key();
+        let key = Key {
+            slot,
+            serial: self.serial,
+        };
+        let token = FIRST_CONNECTION + slot * 2;
+        let registered = self.poll.registry().try_clone().and_then(|registry| {
+            let acceptor = self.options.acceptor.clone();
+            let mut io = Io::new(key, socket, accepted, acceptor, registry, Token(token + 1));
+            io.register(Token(token)).map(|()| io)
+        });
+        match registered {
+            Ok(io) => {
+                let protocol = (self.factory)(&accepted);
+                self.connections.insert(Session {
+                    io,
+                    protocol,
+                    queued: true,
+                    opened: false,
+                });
+                self.waiting.push_back(key);
+            }
+            Err(e) => {
+                log::warn!("serve {}: {e}", Shown(accepted.peer));
+                self.caps.leave(ip);
+            }
+        }
+    }
+
+    fn describe(&self, socket: &Socket, listen: Listen) -> Accepted {
+        let (peer, local) = match socket {
+            Socket::Tcp(tcp) => {
+                // Replies are small and waited for; peers that vanish are to be noticed.
+                tcp.set_nodelay(true).ok();
+                nix::sys::socket::setsockopt(tcp, nix::sys::socket::sockopt::KeepAlive, &true).ok();
+                let peer = tcp.peer_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+                (Peer::Ip(peer), tcp.local_addr().ok())
+            }
+            Socket::Unix(_) => (Peer::Local, None),
+        };
+        Accepted {
+            peer,
+            local,
+            service: listen.service,
+            encryption: listen.encryption,
+            tls: self.options.acceptor.is_some(),
+        }
+    }
+}
+
+struct Shown(Peer);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.ip() {
+            Some(ip) => ip.fmt(f),
+            None => f.write_str("a local client"),
+        }
+    }
+}
+
+impl Port {
+    fn accept(&self) -> io::Result<Socket> {
+        Ok(match &self.listener {
+            Acceptable::Tcp(tcp) => Socket::Tcp(tcp.accept()?.0),
+            Acceptable::Unix(unix) => Socket::Unix(unix.accept()?.0),
+        })
+    }
+}
+
+/// What a [`Control`] needs beside its connection.
+struct Tools<'a, D> {
+    answers: &'a Arc<Answers<D>>,
+    pool: &'a Pool,
+}
+
+struct Session<P> {
+    io: Io,
+    protocol: P,
+    /// It stands in the line of those that wait for their turn.
+    queued: bool,
+    opened: bool,
+}
+
+impl<P: Protocol> Session<P> {
+    fn call<R>(
+        &mut self,
+        tools: &Tools<'_, P::Done>,
+        event: impl FnOnce(&mut P, &mut Control<'_, P::Done>) -> R,
+    ) -> R {
+        let mut control = Control {
+            io: &mut self.io,
+            answers: tools.answers,
+            pool: tools.pool,
+        };
+        event(&mut self.protocol, &mut control)
+    }
+
+    /// Moves what can be moved by one step; whether there may be more to do.
+    fn step(&mut self, tools: &Tools<'_, P::Done>, scratch: &mut [u8]) -> bool {
+        self.io.flush();
+        if self.io.is_gone() {
+            return false;
+        }
+        if self.io.is_lingering() {
+            self.io.linger();
+            return false;
+        }
+        if self.io.is_handshaking() {
+            let read = self.io.may_read() && self.io.fill(scratch);
+            let up = self.io.shake_hands();
+            if up && self.opened {
+                let info = self.io.tls_info().cloned();
+                info.inspect(|info| self.call(tools, |p, control| p.tls_up(info, control)));
+            }
+            return read || up;
+        }
+        if !self.opened {
+            self.opened = true;
+            self.call(tools, P::open);
+        }
+        let mut moved = self.feed(tools);
+        moved |= self.feed_side(tools);
+        moved |= self.io.may_read() && self.io.fill(scratch);
+        moved |= self.io.fill_side(scratch);
+        if !moved && self.io.take_eof() {
+            self.call(tools, P::eof);
+            moved = true;
+        }
+        if !moved && self.io.take_side_end() {
+            self.call(tools, P::side_closed);
+            moved = true;
+        }
+        self.io.flush();
+        if self.io.take_flushed() {
+            self.call(tools, P::flushed);
+            moved = true;
+        }
+        moved
+    }
+
+    fn feed(&mut self, tools: &Tools<'_, P::Done>) -> bool {
+        let mut input = self.io.take_input();
+        let (mut moved, mut stuck) = (false, false);
+        while !input.is_empty() && !stuck && self.io.may_feed() {
+            let consumed = self.call(tools, |p, control| p.input(input.bytes(), control));
+            input.consume(consumed);
+            stuck = consumed == 0;
+            moved |= !stuck;
+        }
+        self.io.put_back(input, stuck);
+        moved
+    }
+
+    fn feed_side(&mut self, tools: &Tools<'_, P::Done>) -> bool {
+        let mut moved = false;
+        let Some(mut input) = self.io.take_side_input() else {
+            return false;
+        };
+        loop {
+            let consumed = self.call(tools, |p, control| p.side(input.bytes(), control));
+            input.consume(consumed);
+            moved |= consumed > 0;
+            if consumed == 0 || input.is_empty() || !self.io.may_feed_side() {
+                break;
+            }
+        }
+        self.io.put_side_back(input);
+        moved
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP, as events of the loop.
+struct Signals {
+    terminate: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+    pipe: mio::net::UnixStream,
+    registered: Vec<SigId>,
+}
+
+impl Signals {
+    fn register(poll: &Poll) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut pipe = mio::net::UnixStream::from_std(ours);
+        poll.registry()
+            .register(&mut pipe, SIGNALS, Interest::READABLE)?;
+        let (terminate, hangup) = (Arc::default(), Arc::default());
+        let mut registered = Vec::new();
+        for (signal, flag) in [
+            (SIGTERM, &terminate),
+            (SIGINT, &terminate),
+            (SIGHUP, &hangup),
+        ] {
+            // The flag first: when the pipe wakes the loop it must be up.
+            registered.push(signal_hook::flag::register(signal, Arc::clone(flag))?);
+            registered.push(signal_hook::low_level::pipe::register(
+                signal,
+                theirs.try_clone()?,
+            )?);
+        }
+        Ok(Self {
+            terminate,
+            hangup,
+            pipe,
+            registered,
+        })
+    }
+
+    fn drain(&mut self) {
+        let mut chunk = [0; 64];
+        while matches!(self.pipe.read(&mut chunk), Ok(n) if n > 0) {}
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.registered.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}
