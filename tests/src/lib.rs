@@ -3,7 +3,6 @@
 //!
 //! Each story makes its own [`Host`]; dropping it kills the daemons. When a story fails, the log
 //! of its host is printed. Nothing here needs root, DNS or a fixed port.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a harness fails by panicking
 
 pub mod foreign;
 pub mod host;
