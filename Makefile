@@ -19,7 +19,7 @@ PREFIX  = /usr
 
 CARGO ?= cargo
 
-.PHONY: build run check lint test docs install bench clean needs needs-check
+.PHONY: build run check lint advisories test docs install bench clean needs needs-check
 
 build: needs
 	$(CARGO) build --release --locked --workspace
@@ -42,8 +42,14 @@ needs-check: needs
 	@needs='curl openssl strace mandoc swaks s-nail mutt fetchmail mbsync:isync aiosmtpd:python3-aiosmtpd' etc/needs
 
 lint: needs
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked --offline --log-level error check licenses bans sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# fetches the RustSec database, so it is no part of check
+advisories:
+	$(CARGO) deny check advisories
 
 docs: needs-check
 	mandoc -Tlint -Wwarning etc/man/*
