@@ -1,0 +1,367 @@
+//! Answers from the name servers of resolv.conf: the only file that knows the resolver's library
+//! and its asynchronous runtime.
+//!
+//! One thread has the runtime; questions go to it by a channel, each with the place where its
+//! answer is wanted, and any number of them are under way at once. resolv.conf is read again when it
+//! changes. Names are absolute (no search list), the hosts file is not asked (RFC 5321 5.1 means
+//! DNS), and aliases are followed by the library, within a bound of its own.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use base::{Doing, Domain, Fail, Root};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as Semantic, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::resolve::{DnsError, Mx, MxAnswer, Resolve};
+
+/// How long one name server has for one question.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for anything.
+const DEADLINE: Duration = Duration::from_secs(40);
+/// Records beyond this many are not looked at: nobody has them for mail.
+const MAX_RECORDS: usize = 200;
+
+/// The system's resolver. Cheap to clone; the thread ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    questions: UnboundedSender<Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    name: Name,
+    kind: RecordType,
+    answer: SyncSender<Result<Vec<RData>, DnsError>>,
+}
+
+impl Dns {
+    /// Starts the thread. The root's resolv.conf counts where there is one, else the system's; that
+    /// it is missing or wrong is known only to questions, because it may be mended.
+    pub fn start(root: &Root) -> Result<Self, Fail> {
+        let own = root.path("/etc/resolv.conf");
+        let path = match own.exists() {
+            true => own,
+            false => PathBuf::from("/etc/resolv.conf"),
+        };
+        let mut servers = Servers { path, read: None };
+        Self::with(move || servers.resolver())
+    }
+
+    /// With resolvers that `servers` makes: it is asked before each question.
+    fn with(
+        servers: impl FnMut() -> io::Result<TokioResolver> + Send + 'static,
+    ) -> Result<Self, Fail> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .doing(|| "start the resolver")?;
+        let (questions, asked) = unbounded_channel();
+        thread::Builder::new()
+            .name("dns".into())
+            .spawn(move || runtime.block_on(serve(asked, servers)))
+            .doing(|| "start the resolver's thread")?;
+        Ok(Self { questions })
+    }
+
+    fn ask(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+        self.ask_all(name, &[kind])
+            .pop()
+            .unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Several kinds at once, answered in their order.
+    fn ask_all(&self, name: &Domain, kinds: &[RecordType]) -> Vec<Result<Vec<RData>, DnsError>> {
+        let Some(absolute) = absolute(name) else {
+            return kinds.iter().map(|_| Err(DnsError::NxDomain)).collect();
+        };
+        let answers: Vec<_> = kinds
+            .iter()
+            .map(|kind| {
+                let (answer, answered) = sync_channel(1);
+                let name = absolute.clone();
+                self.questions
+                    .send(Question {
+                        name,
+                        kind: *kind,
+                        answer,
+                    })
+                    .is_ok()
+                    .then_some(answered)
+            })
+            .collect();
+        answers
+            .into_iter()
+            .map(
+                |answered| match answered.map(|a| a.recv_timeout(DEADLINE)) {
+                    Some(Ok(answer)) => answer,
+                    Some(Err(_)) => Err(DnsError::Temporary(format!("{name}: no answer from DNS"))),
+                    None => Err(gone()),
+                },
+            )
+            .collect()
+    }
+}
+
+fn gone() -> DnsError {
+    DnsError::Temporary("the resolver has stopped".into())
+}
+
+/// A name with its dot at the end; `None` for an address literal, which is no name.
+fn absolute(name: &Domain) -> Option<Name> {
+    if name.ip().is_some() {
+        return None;
+    }
+    Name::from_ascii(format!("{}.", name.as_str())).ok()
+}
+
+/// Takes questions until nobody can ask any more.
+async fn serve(
+    mut asked: UnboundedReceiver<Question>,
+    mut servers: impl FnMut() -> io::Result<TokioResolver>,
+) {
+    while let Some(question) = asked.recv().await {
+        match servers() {
+            Ok(resolver) => {
+                tokio::spawn(async move {
+                    let found = resolver.lookup(question.name, question.kind).await;
+                    // Nobody waits any more: then nobody needs it.
+                    question.answer.send(read(found)).ok();
+                });
+            }
+            Err(e) => {
+                let why = DnsError::Temporary(format!("set up the resolver: {e}"));
+                question.answer.send(Err(why)).ok();
+            }
+        }
+    }
+}
+
+/// resolv.conf, and the resolver made from it.
+struct Servers {
+    path: PathBuf,
+    read: Option<(Option<SystemTime>, TokioResolver)>,
+}
+
+impl Servers {
+    fn resolver(&mut self) -> io::Result<TokioResolver> {
+        let modified = fs::metadata(&self.path).and_then(|m| m.modified()).ok();
+        if let Some((known, resolver)) = &self.read
+            && *known == modified
+        {
+            return Ok(resolver.clone());
+        }
+        let resolver = from_file(&self.path)
+            .map_err(|e| io::Error::other(format!("{}: {e}", self.path.display())))?;
+        self.read = Some((modified, resolver.clone()));
+        Ok(resolver)
+    }
+}
+
+fn from_file(path: &Path) -> io::Result<TokioResolver> {
+    let (config, options) = parse_resolv_conf(fs::read(path)?).map_err(io::Error::other)?;
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, provider);
+    *builder.options_mut() = options;
+    builder.options_mut().timeout = SERVER_TIMEOUT;
+    builder.build().map_err(io::Error::other)
+}
+
+/// The library's answer in our words.
+fn read(found: Result<Lookup, NetError>) -> Result<Vec<RData>, DnsError> {
+    match found {
+        Ok(lookup) => {
+            let records = lookup.answers().iter().take(MAX_RECORDS);
+            Ok(records.map(|record| record.data.clone()).collect())
+        }
+        Err(NetError::Dns(Semantic::NoRecordsFound(none))) => Err(match none.response_code {
+            ResponseCode::NXDomain => DnsError::NxDomain,
+            ResponseCode::NoError => DnsError::NoData,
+            code => DnsError::Temporary(format!("{}: {code}", none.query.name())),
+        }),
+        Err(e) => Err(DnsError::Temporary(format!("DNS: {e}"))),
+    }
+}
+
+impl Resolve for Dns {
+    fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError> {
+        let records = self.ask(domain, RecordType::MX)?;
+        let mut null = false;
+        let mut hosts = Vec::new();
+        for record in records {
+            let RData::MX(mx) = record else { continue };
+            if mx.exchange.is_root() {
+                null = true;
+            } else if let Ok(host) = Domain::parse(&mx.exchange.to_ascii()) {
+                hosts.push(Mx {
+                    preference: mx.preference,
+                    host,
+                });
+            }
+        }
+        match (hosts.is_empty(), null) {
+            (false, _) => Ok(MxAnswer::Found(hosts)),
+            (true, true) => Ok(MxAnswer::Null),
+            (true, false) => Err(DnsError::NoData),
+        }
+    }
+
+    fn addresses(&self, host: &Domain) -> Result<Vec<IpAddr>, DnsError> {
+        let mut found = Vec::new();
+        let mut errors = Vec::new();
+        for answer in self.ask_all(host, &[RecordType::AAAA, RecordType::A]) {
+            match answer {
+                Ok(records) => found.extend(records.iter().filter_map(|data| match data {
+                    RData::A(a) => Some(IpAddr::V4(a.0)),
+                    RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+                    _ => None,
+                })),
+                Err(e) => errors.push(e),
+            }
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // A doubt about one family is a doubt about the host.
+        let doubt = errors.iter().position(DnsError::is_temporary).unwrap_or(0);
+        Err(errors.into_iter().nth(doubt).unwrap_or(DnsError::NoData))
+    }
+
+    fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError> {
+        let records = self.ask(name, RecordType::TXT)?;
+        let all: Vec<Vec<u8>> = records
+            .iter()
+            .filter_map(|data| match data {
+                RData::TXT(txt) => Some(txt.txt_data.concat()),
+                _ => None,
+            })
+            .collect();
+        if all.is_empty() {
+            return Err(DnsError::NoData);
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use hickory_resolver::config::{
+        ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
+    };
+    use hickory_resolver::proto::op::Message;
+    use hickory_resolver::proto::rr::Record;
+    use hickory_resolver::proto::rr::rdata::{A, MX};
+
+    use super::*;
+
+    /// A name server on loopback that answers by the first label of what it is asked.
+    fn name_server() -> u16 {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let mut packet = [0; 1500];
+            while let Ok((n, peer)) = socket.recv_from(&mut packet) {
+                let asked = Message::from_vec(&packet[..n]).unwrap();
+                let answer = answer(&asked);
+                socket.send_to(&answer.to_vec().unwrap(), peer).unwrap();
+            }
+        });
+        port
+    }
+
+    fn answer(asked: &Message) -> Message {
+        let query = asked.queries[0].clone();
+        let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
+        answer.metadata.recursion_desired = true;
+        answer.metadata.recursion_available = true;
+        let name = query.name().clone();
+        let host = |n: &str| Name::from_ascii(n).unwrap();
+        let mut add = |data| {
+            answer.add_answer(Record::from_rdata(name.clone(), 60, data));
+        };
+        let first = name.iter().next().unwrap_or_default().to_ascii_lowercase();
+        match (first.as_slice(), query.query_type()) {
+            (b"two", RecordType::MX) => {
+                add(RData::MX(MX::new(10, host("MX1.test."))));
+                add(RData::MX(MX::new(20, host("mx2.test."))));
+            }
+            (b"null", RecordType::MX) => add(RData::MX(MX::new(0, Name::root()))),
+            (b"v4", RecordType::A) => add(RData::A(A::new(192, 0, 2, 1))),
+            (b"none", _) => answer.metadata.response_code = ResponseCode::NXDomain,
+            (b"broken", _) | (b"half", RecordType::AAAA) => {
+                answer.metadata.response_code = ResponseCode::ServFail;
+            }
+            _ => (),
+        }
+        answer.add_query(query);
+        answer
+    }
+
+    fn dns() -> Dns {
+        let mut connection = ConnectionConfig::udp();
+        connection.port = name_server();
+        let server = NameServerConfig::new("127.0.0.1".parse().unwrap(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, vec![], vec![server]);
+        Dns::with(move || {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
+            *builder.options_mut() = ResolverOpts::default();
+            builder.build().map_err(io::Error::other)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_does_not_exist_and_what_is_not_known_are_two_things() {
+        let dns = dns();
+        let d = |n: &str| Domain::parse(n).unwrap();
+        assert_eq!(
+            dns.mx(&d("two.test")),
+            Ok(MxAnswer::Found(vec![
+                Mx {
+                    preference: 10,
+                    host: d("mx1.test")
+                },
+                Mx {
+                    preference: 20,
+                    host: d("mx2.test")
+                },
+            ]))
+        );
+        assert_eq!(dns.mx(&d("null.test")), Ok(MxAnswer::Null));
+        assert_eq!(dns.mx(&d("v4.test")), Err(DnsError::NoData));
+        assert_eq!(dns.mx(&d("none.test")), Err(DnsError::NxDomain));
+        assert!(dns.mx(&d("broken.test")).unwrap_err().is_temporary());
+        assert_eq!(
+            dns.addresses(&d("v4.test")),
+            Ok(vec!["192.0.2.1".parse().unwrap()])
+        );
+        assert_eq!(dns.addresses(&d("none.test")), Err(DnsError::NxDomain));
+        assert_eq!(dns.addresses(&d("two.test")), Err(DnsError::NoData));
+        assert!(dns.addresses(&d("half.test")).unwrap_err().is_temporary());
+        assert_eq!(dns.txt(&d("[192.0.2.1]")), Err(DnsError::NxDomain));
+    }
+
+    #[test]
+    fn without_servers_nothing_is_known() {
+        let dns = Dns::with(|| Err(io::Error::other("no resolv.conf"))).unwrap();
+        assert!(
+            dns.mx(&Domain::parse("x.test").unwrap())
+                .unwrap_err()
+                .is_temporary()
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! What can be asked, and the answers there are.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base::Domain;
+
+/// Somebody who answers. All look-ups block, for a bounded time; names are absolute.
+pub trait Resolve: Send + Sync {
+    /// The mail exchangers of a domain, as DNS gives them, in no order.
+    fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError>;
+
+    /// The addresses of a host, IPv6 and IPv4, never empty.
+    fn addresses(&self, host: &Domain) -> Result<Vec<IpAddr>, DnsError>;
+
+    /// The TXT records of a name, the strings of each joined (RFC 7208 3.3), never empty.
+    fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError>;
+}
+
+/// What a domain says about its mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MxAnswer {
+    /// At least one.
+    Found(Vec<Mx>),
+    /// `MX 0 .`: this domain takes no mail (RFC 7505).
+    Null,
+}
+
+/// One mail exchanger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mx {
+    pub preference: u16,
+    pub host: Domain,
+}
+
+/// No answer, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsError {
+    /// There is no such name.
+    NxDomain,
+    /// There is such a name, without a record of this kind.
+    NoData,
+    /// Nobody knows now. The text says why.
+    Temporary(String),
+}
+
+impl DnsError {
+    /// Whether asking again may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Temporary(_))
+    }
+}
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NxDomain => f.write_str("host not found"),
+            Self::NoData => f.write_str("no data of requested type"),
+            Self::Temporary(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DnsError {}
