@@ -1,0 +1,205 @@
+//! The moment of acceptance.
+//!
+//! 1. the data of every file is made durable (`fdatasync`);
+//! 2. every file gets its name in its lane (`linkat`);
+//! 3. every directory that got a name is made durable (`fsync`).
+//!
+//! Then, and only then, `Ok`: 250 may be said. The files are locked from their creation until then,
+//! so nobody works on a message that is not durable yet. Last, each file is marked as durable (the
+//! owner's x bit), which also wakes the runner. On any failure the names that were made are removed
+//! and nothing was promised.
+
+use std::fs::File;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base::{Doing, Fail};
+use nix::sys::stat::{FchmodatFlags, Mode};
+
+use crate::crash;
+use crate::dir::Dir;
+use crate::draft::Aside;
+use crate::id::QueueId;
+use crate::queue::{Lane, Place, Queue};
+
+/// A queue file whose data and name are known to be durable. See [`is_marked`].
+pub(crate) const DURABLE: Mode = Mode::from_bits_truncate(0o760);
+
+/// How many files of one batch are synced at a time; the file system joins them in one commit.
+const PARALLEL: usize = 8;
+
+/// A complete message that is not in the queue yet. Dropped, it never was.
+#[derive(Debug)]
+pub struct Sealed {
+    pub(crate) id: QueueId,
+    pub(crate) lane: Lane,
+    pub(crate) file: File,
+    pub(crate) aside: Aside,
+}
+
+impl Sealed {
+    pub fn id(&self) -> &QueueId {
+        &self.id
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+impl Queue {
+    /// Puts complete messages into the queue, all of them or none. After `Ok` they survive power
+    /// loss. After `Err` nothing was promised.
+    pub fn commit(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+        self.make_durable(&batch)?;
+        Ok(self.let_go(batch))
+    }
+
+    /// Steps 1 to 3; the locks are still held.
+    pub(crate) fn make_durable(&self, batch: &[Sealed]) -> Result<(), Fail> {
+        sync_files(batch)?;
+        crash::point("files synced");
+        let mut linked: Vec<&Sealed> = Vec::with_capacity(batch.len());
+        let done = batch
+            .iter()
+            .try_for_each(|sealed| {
+                self.link(sealed)?;
+                linked.push(sealed);
+                crash::point("file linked");
+                Ok(())
+            })
+            .and_then(|()| self.sync_names(batch));
+        if done.is_err() {
+            for sealed in linked {
+                self.unlink_again(sealed);
+            }
+        }
+        done
+    }
+
+    /// The last step: from here on the entry is whose lane it is in.
+    pub(crate) fn let_go(&self, batch: Vec<Sealed>) -> Vec<QueueId> {
+        let mut ids = Vec::with_capacity(batch.len());
+        for sealed in batch {
+            let Sealed {
+                id,
+                lane,
+                file,
+                aside,
+            } = sealed;
+            // Drops the name in incoming/ if there was one, then the lock.
+            drop(aside);
+            drop(file);
+            if let Ok(dir) = self.dir(lane) {
+                mark_durable(dir, &id);
+            }
+            ids.push(id);
+        }
+        ids
+    }
+
+    fn link(&self, sealed: &Sealed) -> Result<(), Fail> {
+        let lane = self.dir(sealed.lane)?;
+        let linked = if sealed.aside.named {
+            lane.link_from(self.dir(Place::Incoming)?, &sealed.id)
+        } else {
+            lane.link(&sealed.file, sealed.id.as_str())
+        };
+        linked.doing(|| format!("link {}", lane.name(sealed.id.as_str())))
+    }
+
+    /// Each directory once. Where this process may not sync a directory, each file is synced again
+    /// after it got its name: journalling file systems write the name out with it.
+    fn sync_names(&self, batch: &[Sealed]) -> Result<(), Fail> {
+        for lane in [Lane::Local, Lane::Relay] {
+            let mut files = batch.iter().filter(|sealed| sealed.lane == lane).peekable();
+            if files.peek().is_none() {
+                continue;
+            }
+            let dir = self.dir(lane)?;
+            if dir.can_sync() {
+                dir.sync()?;
+            } else {
+                for sealed in files {
+                    sealed
+                        .file
+                        .sync_all()
+                        .doing(|| format!("sync {}", dir.name(sealed.id.as_str())))?;
+                }
+            }
+            crash::point("lane synced");
+        }
+        Ok(())
+    }
+
+    fn unlink_again(&self, sealed: &Sealed) {
+        let removed = self.dir(sealed.lane).and_then(|dir| {
+            dir.unlink(sealed.id.as_str())
+                .doing(|| format!("remove {}", dir.name(sealed.id.as_str())))
+        });
+        if let Err(fail) = removed {
+            log::error!(
+                "{}: not accepted, but it stays in the queue: {fail}",
+                sealed.id
+            );
+        }
+    }
+}
+
+/// Syncs the data of all files; of several at a time when there are several.
+pub(crate) fn sync_files(batch: &[Sealed]) -> Result<(), Fail> {
+    let sync = |sealed: &Sealed| {
+        sealed
+            .file
+            .sync_data()
+            .doing(|| format!("sync queue file {}", sealed.id))
+    };
+    if let [one] = batch {
+        return sync(one);
+    }
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let work = || {
+        while let Some(sealed) = batch.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(fail) = sync(sealed)
+                && let Ok(mut failed) = failed.lock()
+            {
+                *failed = Some(fail);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..PARALLEL.min(batch.len()) {
+            // Where no thread is to be had, this one does it all.
+            let helper = std::thread::Builder::new().spawn_scoped(scope, work);
+            if helper.is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    let failed = failed
+        .into_inner()
+        .unwrap_or_else(|_| Some(Fail::temp("sync queue files: a thread failed")));
+    failed.map_or(Ok(()), Err)
+}
+
+/// Marks an entry as durable, which is seen by whoever watches the lane. Best effort: without the
+/// mark its first journal record is synced with more care, and a scan finds it a little later.
+pub(crate) fn mark_durable(dir: &Dir, id: &QueueId) {
+    let marked =
+        nix::sys::stat::fchmodat(dir.fd(), id.as_str(), DURABLE, FchmodatFlags::FollowSymlink);
+    match marked.map_err(io::Error::from) {
+        Ok(()) => (),
+        // Done already, and finished.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (),
+        Err(e) => log::warn!("{id}: mark {}: {e}", dir.name(id.as_str())),
+    }
+}
+
+/// Whether the file has the mark. Only its creator sets it, and only after the sync; a power loss
+/// may take it away again, never add it.
+pub(crate) fn is_marked(mode: nix::libc::mode_t) -> bool {
+    mode & 0o100 != 0
+}

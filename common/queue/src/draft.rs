@@ -1,0 +1,163 @@
+//! A message on its way in: its file has no name yet, so a crash leaves nothing.
+//!
+//! Where the file system has no O_TMPFILE the file is `incoming/ID`, removed by the draft that is
+//! given up, or by age. The draft holds the entry's lock from the start.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime};
+
+use base::sys::{self, LockKind};
+use base::{Doing, Envelope, Fail};
+use nix::sys::stat::Mode;
+
+use crate::commit::Sealed;
+use crate::file::Wishes;
+use crate::id::QueueId;
+use crate::origin::Origin;
+use crate::queue::{Lane, Place, Queue};
+use crate::write::Writer;
+
+/// A queue file while it is being made, readable and writable by its group.
+const MODE: Mode = Mode::from_bits_truncate(0o660);
+
+/// A message that is being written. Dropped, it never was.
+#[derive(Debug)]
+pub struct Draft {
+    id: QueueId,
+    lane: Lane,
+    writer: Writer,
+    due: Option<SystemTime>,
+    aside: Aside,
+}
+
+/// The name in `incoming/`, while there is one; it goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    pub(crate) queue: Queue,
+    pub(crate) id: QueueId,
+    pub(crate) named: bool,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if self.named {
+            // It cannot go? Then recovery finds it, and knows that nobody was promised anything.
+            let gone = self
+                .queue
+                .dir(Place::Incoming)
+                .map(|dir| dir.unlink(self.id.as_str()));
+            if let Ok(Err(e)) = gone {
+                log::warn!("{}: remove from incoming: {e}", self.id);
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Starts a message. It is in the queue when [`Queue::commit`] says so, and not before.
+    pub fn draft(&self, lane: Lane, envelope: &Envelope, origin: &Origin) -> Result<Draft, Fail> {
+        self.draft_as(QueueId::generate()?, lane, envelope, origin)
+    }
+
+    pub(crate) fn draft_as(
+        &self,
+        id: QueueId,
+        lane: Lane,
+        envelope: &Envelope,
+        origin: &Origin,
+    ) -> Result<Draft, Fail> {
+        let (file, aside) = self.new_file(id, lane)?;
+        let name = self.dir(lane)?.name(id.as_str());
+        let writer = Writer::new(
+            file,
+            name,
+            Some(origin),
+            &Wishes::of(envelope, lane),
+            &envelope.recipients,
+        )?;
+        Ok(Draft {
+            id,
+            lane,
+            writer,
+            due: None,
+            aside,
+        })
+    }
+
+    /// A file of our own, locked, without a name or with one in `incoming/`.
+    pub(crate) fn new_file(&self, id: QueueId, lane: Lane) -> Result<(File, Aside), Fail> {
+        let dir = self.dir(lane)?;
+        let doing = || format!("create queue file {}", dir.name(id.as_str()));
+        let mut aside = Aside {
+            queue: self.clone(),
+            id,
+            named: false,
+        };
+        let file = match dir.unnamed().doing(doing)? {
+            Some(file) => file,
+            None => {
+                let file = self.dir(Place::Incoming)?.named(id.as_str()).doing(doing)?;
+                aside.named = true;
+                file
+            }
+        };
+        // Whatever the umask says: the owner of the lane has to read and to append.
+        nix::sys::stat::fchmod(&file, MODE).doing(doing)?;
+        lock_own(&file).doing(doing)?;
+        Ok((file, aside))
+    }
+}
+
+/// Locks a file that only this process should know. A recovery that looks at it just now lets go
+/// at once, so a few short waits are enough.
+fn lock_own(file: impl AsFd) -> Result<(), Fail> {
+    for _ in 0..100 {
+        if sys::try_ofd_lock(file.as_fd(), LockKind::Exclusive).doing(|| "lock")? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(Fail::temp("lock: held by another process"))
+}
+
+impl Draft {
+    /// The id it will have, for the Received field.
+    pub fn id(&self) -> &QueueId {
+        &self.id
+    }
+
+    /// Appends content, as received: lines end in CRLF.
+    pub fn write(&mut self, content: &[u8]) -> Result<(), Fail> {
+        self.writer.write(content)
+    }
+
+    /// How much content was written.
+    pub fn size(&self) -> u64 {
+        self.writer.size()
+    }
+
+    /// Not to be tried before then. Without this it is due at once.
+    pub fn set_due(&mut self, due: SystemTime) {
+        self.due = Some(due);
+    }
+
+    /// Ends the content. The message is complete, and still not in the queue.
+    pub fn finish(self) -> Result<Sealed, Fail> {
+        let file = self.writer.finish()?;
+        if let Some(due) = self.due {
+            set_mtime(&file, due).doing(|| format!("set the time of queue file {}", self.id))?;
+        }
+        Ok(Sealed {
+            id: self.id,
+            lane: self.lane,
+            file,
+            aside: self.aside,
+        })
+    }
+}
+
+/// Sets a file's mtime, the time of the next attempt.
+pub(crate) fn set_mtime(file: &File, due: SystemTime) -> std::io::Result<()> {
+    file.set_times(std::fs::FileTimes::new().set_modified(due))
+}

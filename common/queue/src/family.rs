@@ -1,0 +1,379 @@
+//! Mail made out of mail: forwards, lists, bounces. A child is there exactly when its parent's
+//! journal says so.
+//!
+//! 1. the children are written and made durable as `incoming/CHILD`;
+//! 2. one record in the parent's journal says what they are for, and is made durable;
+//! 3. the children are renamed into their lanes, which are synced.
+//!
+//! A crash before 2 leaves children that nobody speaks of: [`Queue::recover`] removes them, and the
+//! parent makes new ones. A crash after 2 leaves children that the journal names: whoever claims
+//! the parent next, or recovery, finishes step 3, and so before the parent can be removed.
+//! A child whose parent is not there or cannot be read is never deleted: it goes to `hold/`.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+use base::{Doing, Envelope, Fail};
+use nix::fcntl::OFlag;
+
+use crate::commit::{Sealed, mark_durable, sync_files};
+use crate::crash;
+use crate::draft::Draft;
+use crate::entry::{Entry, Locked, lock, touch};
+use crate::event::{Child, Event, Report};
+use crate::file::{self, Contents, Depth, Unreadable};
+use crate::id::QueueId;
+use crate::origin::{Origin, Source};
+use crate::queue::{Lane, Place, Queue, modified};
+
+/// What was being written longer ago than this is given up.
+const ABANDONED: Duration = Duration::from_secs(36 * 60 * 60);
+
+/// What children are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spawn {
+    /// They are sent on in the place of these recipients.
+    Became { recipients: Vec<usize> },
+    /// They tell the sender of these recipients.
+    Reported {
+        recipients: Vec<usize>,
+        report: Report,
+    },
+}
+
+/// What [`Queue::recover`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Children put into their lanes.
+    pub published: usize,
+    /// What nobody was promised, removed.
+    pub removed: usize,
+    /// Children of unreadable or absent parents, put into `hold/`.
+    pub held: usize,
+    /// Moved to `damaged/`.
+    pub damaged: usize,
+}
+
+impl Entry {
+    /// Starts a child of this entry. Give it to [`Entry::spawn`] when it is finished.
+    pub fn child(&self, lane: Lane, envelope: &Envelope) -> Result<Draft, Fail> {
+        self.queue.draft(
+            lane,
+            envelope,
+            &Origin::now(Source::Child { parent: self.id }),
+        )
+    }
+
+    /// Queues the children and records what they are for, all of it or nothing: after `Ok` both are
+    /// durable, after a crash both or neither are. After `Err` drop the entry: the next claim knows
+    /// whether it was done.
+    pub fn spawn(&mut self, children: Vec<Sealed>, what: Spawn) -> Result<Vec<QueueId>, Fail> {
+        self.usable()?;
+        let names: Vec<Child> = children
+            .iter()
+            .map(|c| Child {
+                id: c.id,
+                lane: c.lane,
+            })
+            .collect();
+        let children = self.set_aside(children)?;
+        crash::point("children aside");
+        let event = match what {
+            Spawn::Became { recipients } => Event::Became {
+                recipients,
+                children: names,
+            },
+            Spawn::Reported { recipients, report } => Event::Reported {
+                recipients,
+                report,
+                children: names,
+            },
+        };
+        // A record that could not be written is not there, and the children go with `children`.
+        self.journal(&[event])?;
+        let mut children = children;
+        // From here on the journal names them: they must stay, whatever happens.
+        for child in &mut children {
+            child.aside.named = false;
+        }
+        let published = self
+            .restore_due()
+            .and_then(|()| self.sync())
+            .and_then(|()| {
+                crash::point("parent synced");
+                self.publish(children)
+            });
+        if published.is_err() {
+            self.give_up();
+        }
+        published
+    }
+
+    /// One child with this content: [`Entry::child`] and [`Entry::spawn`] in one.
+    pub fn spawn_one(
+        &mut self,
+        lane: Lane,
+        envelope: &Envelope,
+        content: &mut dyn Read,
+        what: Spawn,
+    ) -> Result<QueueId, Fail> {
+        let mut draft = self.child(lane, envelope)?;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let n = content
+                .read(&mut buffer)
+                .doing(|| format!("read the content of a child of {}", self.id))?;
+            match buffer.get(..n) {
+                Some([]) | None => break,
+                Some(part) => draft.write(part)?,
+            }
+        }
+        let id = *draft.id();
+        self.spawn(vec![draft.finish()?], what)?;
+        Ok(id)
+    }
+
+    /// Step 1. The children's names in `incoming/` go when they are dropped.
+    fn set_aside(&self, mut children: Vec<Sealed>) -> Result<Vec<Sealed>, Fail> {
+        sync_files(&children)?;
+        let incoming = self.queue.dir(Place::Incoming)?;
+        for child in &mut children {
+            if !child.aside.named {
+                incoming
+                    .link(&child.file, child.id.as_str())
+                    .doing(|| format!("link {}", incoming.name(child.id.as_str())))?;
+                child.aside.named = true;
+            }
+        }
+        if !children.is_empty() {
+            incoming.sync()?;
+        }
+        Ok(children)
+    }
+
+    /// Step 3.
+    fn publish(&self, children: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+        let incoming = self.queue.dir(Place::Incoming)?;
+        for child in &children {
+            let lane = self.queue.dir(child.lane)?;
+            lane.take(incoming, &child.id)
+                .doing(|| format!("move {} to {}", child.id, lane.path().display()))?;
+            crash::point("child renamed");
+        }
+        for lane in [Lane::Local, Lane::Relay] {
+            if children.iter().any(|child| child.lane == lane) {
+                self.queue.dir(lane)?.sync()?;
+            }
+        }
+        crash::point("children published");
+        Ok(self.queue.let_go(children))
+    }
+
+    /// Finishes step 3 for children that the journal names: their creator died between 2 and 3.
+    pub(crate) fn settle(&mut self) -> Result<(), Fail> {
+        let incoming = self.queue.dir(Place::Incoming)?;
+        let mut waiting = Vec::new();
+        for child in self.children() {
+            let doing = || format!("stat {}", incoming.name(child.id.as_str()));
+            if incoming.stat(child.id.as_str()).doing(doing)?.is_some() {
+                waiting.push(*child);
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.sync()?;
+        for child in waiting {
+            self.queue.publish_aside(&child)?;
+        }
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Moves a child whose parent's record is durable into its lane.
+    fn publish_aside(&self, child: &Child) -> Result<(), Fail> {
+        let (incoming, lane) = (self.dir(Place::Incoming)?, self.dir(child.lane)?);
+        match lane.take(incoming, &child.id) {
+            Ok(()) => (),
+            // Somebody else was faster, or a file system that moves in two steps stopped between.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                incoming
+                    .unlink(child.id.as_str())
+                    .doing(|| format!("remove incoming/{}", child.id))?;
+            }
+            Err(e) => {
+                return Err(Fail::io(
+                    format!("move {} to {}", child.id, lane.path().display()),
+                    e,
+                ));
+            }
+        }
+        lane.sync()?;
+        log::info!("{}: recovered into {}", child.id, child.lane.as_str());
+        mark_durable(lane, &child.id);
+        touch(lane, &child.id);
+        Ok(())
+    }
+
+    /// Puts `incoming/` in order after a crash. Every runner calls it when it starts; it may run
+    /// while everything else does, because what is being made is locked by its maker.
+    pub fn recover(&self) -> Result<Recovered, Fail> {
+        let incoming = self.dir(Place::Incoming)?;
+        let (mut ids, mut others) = (Vec::new(), Vec::new());
+        incoming.names(|name| {
+            match QueueId::parse(name.as_encoded_bytes()) {
+                Ok(id) => ids.push(id),
+                Err(_) => others.push(name.to_owned()),
+            }
+            true
+        })?;
+        let mut done = Recovered::default();
+        for name in others {
+            // A copy on its way (Entry::adopt), or nothing of ours.
+            let stat = incoming
+                .stat(&name)
+                .doing(|| format!("stat {}", incoming.name(&name)))?;
+            if stat.is_some_and(|stat| is_old(modified(&stat)))
+                && incoming
+                    .unlink(&name)
+                    .doing(|| format!("remove {}", incoming.name(&name)))?
+            {
+                done.removed += 1;
+            }
+        }
+        for id in ids {
+            if let Err(fail) = self.recover_one(&id, &mut done) {
+                log::error!("{id}: recover: {fail}");
+            }
+        }
+        Ok(done)
+    }
+
+    fn recover_one(&self, id: &QueueId, done: &mut Recovered) -> Result<(), Fail> {
+        let incoming = self.dir(Place::Incoming)?;
+        // Locked for as long as this function looks at it.
+        let Locked::File(file, stat) = lock(incoming, id)? else {
+            return Ok(());
+        };
+        let remove = || {
+            incoming
+                .unlink(id.as_str())
+                .doing(|| format!("remove {}", incoming.name(id.as_str())))
+        };
+        if self.find(id)?.is_some() {
+            // A move in two steps that stopped between, or its undoing.
+            done.removed += usize::from(remove()?);
+            return Ok(());
+        }
+        let parent = match file::read(&file, Depth::Verify) {
+            Ok(contents) => match contents.origin.map(|origin| origin.source) {
+                Some(Source::Child { parent }) => Some(parent),
+                _ => None,
+            },
+            Err(Unreadable::Damaged(reason)) => {
+                return self.recover_damaged(id, &file, reason, is_old(modified(&stat)), done);
+            }
+            Err(other) => {
+                return Err(Fail::temp(format!(
+                    "read {}: {other}",
+                    incoming.name(id.as_str())
+                )));
+            }
+        };
+        match parent
+            .map(|parent| self.ask_parent(&parent, id))
+            .transpose()?
+        {
+            Some(Answer::Named(child)) => {
+                self.publish_aside(&child)?;
+                done.published += 1;
+            }
+            Some(Answer::Unnamed) => done.removed += usize::from(remove()?),
+            Some(Answer::Unknown) => {
+                let hold = self.dir(Place::Hold)?;
+                hold.take(incoming, id)
+                    .doing(|| format!("move {id} to {}", hold.path().display()))?;
+                hold.sync()?;
+                incoming.sync()?;
+                log::warn!("{id}: its parent is not there or unreadable: put into hold");
+                done.held += 1;
+            }
+            None if is_old(modified(&stat)) => done.removed += usize::from(remove()?),
+            None => (),
+        }
+        Ok(())
+    }
+
+    /// A file that is not whole: half a message that was never accepted goes by age, but a child
+    /// was whole once.
+    fn recover_damaged(
+        &self,
+        id: &QueueId,
+        file: &File,
+        reason: &str,
+        old: bool,
+        done: &mut Recovered,
+    ) -> Result<(), Fail> {
+        let incoming = self.dir(Place::Incoming)?;
+        let source = file::read_origin(file).map(|origin| origin.source);
+        if matches!(source, Some(Source::Child { .. })) && old {
+            let damaged = self.dir(Place::Damaged)?;
+            damaged
+                .take(incoming, id)
+                .doing(|| format!("move {id} to {}", damaged.path().display()))?;
+            damaged.sync()?;
+            log::error!(
+                "{id}: damaged: {reason}: moved to {}",
+                damaged.name(id.as_str())
+            );
+            done.damaged += 1;
+        } else if old
+            && incoming
+                .unlink(id.as_str())
+                .doing(|| format!("remove incoming/{id}"))?
+        {
+            done.removed += 1;
+        }
+        Ok(())
+    }
+
+    /// What the parent's journal says of a child. No lock is needed: only the child's creator could
+    /// have added it, and is dead.
+    fn ask_parent(&self, parent: &QueueId, child: &QueueId) -> Result<Answer, Fail> {
+        let Some(place) = self.find(parent)? else {
+            return Ok(Answer::Unknown);
+        };
+        let dir = self.dir(place)?;
+        let doing = || format!("read {}", dir.name(parent.as_str()));
+        let file = match dir.open_entry(parent, OFlag::O_RDWR) {
+            Ok(file) => file,
+            // It moved or was finished just now: next time.
+            Err(e) => return Err(Fail::io(doing(), e)),
+        };
+        let contents: Contents = match file::read(&file, Depth::Verify) {
+            Ok(contents) => contents,
+            Err(Unreadable::Damaged(_)) => return Ok(Answer::Unknown),
+            Err(other) => return Err(Fail::temp(format!("{}: {other}", doing()))),
+        };
+        let Some(named) = contents.state.children.iter().find(|c| c.id == *child) else {
+            return Ok(Answer::Unnamed);
+        };
+        // What a dead process wrote may still be in memory only.
+        file.sync_data().doing(doing)?;
+        dir.sync()?;
+        Ok(Answer::Named(*named))
+    }
+}
+
+enum Answer {
+    Named(Child),
+    Unnamed,
+    Unknown,
+}
+
+fn is_old(time: SystemTime) -> bool {
+    time.elapsed().is_ok_and(|age| age > ABANDONED)
+}

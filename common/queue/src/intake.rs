@@ -1,0 +1,411 @@
+//! From `drop/` into the queue: qrun's side of a submission.
+//!
+//! A message is taken in once, although its file may be found again after a crash. The entry has
+//! the drop file's name as its id. The drop file is removed after the entry is durable and before
+//! its lock is let go; whoever claims an entry of that kind removes what a crash left in `drop/`
+//! before he does anything with it. So a drop file beside an entry is a finished copy, and a drop
+//! file without one was never worked on. One intake runs at a time (a lock on the directory).
+//!
+//! Nothing in `drop/` is trusted: it may be a link, a pipe, a file that changes while it is read.
+//! What cannot be a message is moved to `damaged/`, up to a bound, and skipped beyond it.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead};
+use std::time::{Duration, SystemTime};
+
+use base::envelope::{Body, Ret};
+use base::{Doing, Envelope, Fail, Recipient, ReversePath};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
+
+use crate::commit::Sealed;
+use crate::content::Content;
+use crate::crash;
+use crate::drop::UNFINISHED;
+use crate::file::{self, Contents, Depth, Unreadable};
+use crate::id::QueueId;
+use crate::origin::{Origin, Source};
+use crate::queue::{Lane, Place, Queue, modified, size};
+
+/// Messages that are made durable together.
+const BATCH: usize = 64;
+/// Names looked at in one run; the next run sees the rest.
+const NAMES: usize = 10_000;
+/// `damaged/` gets no more from `drop/` when it has so many.
+const MAX_DAMAGED: usize = 1000;
+/// A second link, or a file under its working name, is given this long to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ABANDONED: Duration = Duration::from_secs(36 * 60 * 60);
+
+/// A submission, as its file says and its owner proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub id: QueueId,
+    /// Who wrote it.
+    pub uid: u32,
+    pub sender: Option<ReversePath>,
+    pub recipients: Vec<Recipient>,
+    pub body: Body,
+    pub ret: Option<Ret>,
+    pub envid: Option<String>,
+    /// Of the content.
+    pub size: u64,
+}
+
+impl Dropped {
+    /// The envelope with the sender that it has, or else with `sender`.
+    pub fn envelope(&self, sender: ReversePath) -> Envelope {
+        Envelope {
+            reverse_path: self.sender.clone().unwrap_or(sender),
+            recipients: self.recipients.clone(),
+            body: self.body,
+            ret: self.ret,
+            envid: self.envid.clone(),
+        }
+    }
+}
+
+/// What is to become of a submission.
+#[derive(Debug)]
+pub enum Verdict {
+    /// One entry, with this envelope. With recipients for both lanes choose qrun's: it hands the
+    /// others on as a child.
+    Accept { lane: Lane, envelope: Envelope },
+    /// To `damaged/`, with a line in the log.
+    Refuse { reason: String },
+    /// Not now.
+    Later,
+}
+
+/// What one run did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TakenIn {
+    pub accepted: Vec<QueueId>,
+    /// Moved to `damaged/`.
+    pub refused: usize,
+    /// Left for the next run: beyond a bound, not readable now, or told so by the judge.
+    pub left: usize,
+}
+
+/// Takes in what is in `drop/`. Keep it: it remembers what it warned about.
+#[derive(Debug)]
+pub struct Intake {
+    queue: Queue,
+    max_size: u64,
+    per_user: usize,
+    warned: HashSet<OsString>,
+}
+
+/// What one name came to.
+enum One {
+    Sealed(Sealed),
+    /// Taken in before, gone, or none of our business.
+    Nothing,
+    Left,
+    Garbage(String),
+}
+
+impl Intake {
+    /// Files larger than `max_size` are refused; of one user's at most `per_user` are taken in one
+    /// run, so that nobody's flood stops the others.
+    pub fn new(queue: &Queue, max_size: u64, per_user: usize) -> Self {
+        Self {
+            queue: queue.clone(),
+            max_size,
+            per_user,
+            warned: HashSet::new(),
+        }
+    }
+
+    /// Takes in everything that is there, as `judge` says. When another process is at it, nothing
+    /// happens. An error means that the queue cannot take more now; what was accepted is accepted.
+    pub fn run(&mut self, mut judge: impl FnMut(&Dropped) -> Verdict) -> Result<TakenIn, Fail> {
+        let mut done = TakenIn::default();
+        let Some(_alone) = self.lock()? else {
+            return Ok(done);
+        };
+        let mut names = Vec::new();
+        self.queue.dir(Place::Drop)?.names(|name| {
+            names.push(name.to_owned());
+            names.len() < NAMES
+        })?;
+        names.sort_unstable();
+        self.warned.retain(|name| names.binary_search(name).is_ok());
+        let mut users = HashMap::new();
+        let mut batch = Vec::new();
+        for name in names {
+            match self.one(&name, &mut users, &mut judge)? {
+                One::Sealed(sealed) => batch.push(sealed),
+                One::Nothing => (),
+                One::Left => done.left += 1,
+                One::Garbage(reason) => self.put_away(&name, &reason, &mut done)?,
+            }
+            if batch.len() == BATCH {
+                done.accepted
+                    .extend(self.accept(std::mem::take(&mut batch))?);
+            }
+        }
+        if !batch.is_empty() {
+            done.accepted.extend(self.accept(batch)?);
+        }
+        Ok(done)
+    }
+
+    /// A lock on the directory itself, which only yubin can open; `None` when another has it.
+    fn lock(&self) -> Result<Option<Flock<File>>, Fail> {
+        let drop = self.queue.dir(Place::Drop)?;
+        let doing = || format!("lock {}", drop.path().display());
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let own = nix::fcntl::openat(drop.fd(), ".", flags, Mode::empty()).doing(doing)?;
+        match Flock::lock(File::from(own), FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(Fail::io(doing(), e.into())),
+        }
+    }
+
+    fn one(
+        &self,
+        name: &OsStr,
+        users: &mut HashMap<u32, usize>,
+        judge: &mut impl FnMut(&Dropped) -> Verdict,
+    ) -> Result<One, Fail> {
+        let drop = self.queue.dir(Place::Drop)?;
+        let Ok(id) = QueueId::parse(name.as_encoded_bytes()) else {
+            return self.strange_name(name);
+        };
+        let file = match drop.open_file(name, OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(One::Nothing),
+            // Our own trouble is not the sender's.
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(
+                        nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM | nix::libc::EIO
+                    )
+                ) =>
+            {
+                return Err(Fail::io(format!("open {}", drop.name(name)), e));
+            }
+            Err(e) => return Ok(One::Garbage(e.to_string())),
+        };
+        let stat = nix::sys::stat::fstat(&file).doing(|| format!("stat {}", drop.name(name)))?;
+        if let Some(one) = self.unfit(&stat) {
+            return Ok(one);
+        }
+        let taken = users.entry(stat.st_uid).or_insert(0_usize);
+        if *taken >= self.per_user {
+            return Ok(One::Left);
+        }
+        *taken += 1;
+        if let Some(place) = self.queue.find(&id)? {
+            return self.found_again(&id, place, stat.st_uid);
+        }
+        // An owner removes the drop file before he finishes the entry: if the entry was finished
+        // between the two looks, the file is gone by now.
+        if !drop
+            .still_names(&id, &file)
+            .doing(|| format!("stat {}", drop.name(name)))?
+        {
+            return Ok(One::Nothing);
+        }
+        self.copy(id, &file, stat.st_uid, judge)
+    }
+
+    /// A name that no submission has.
+    fn strange_name(&self, name: &OsStr) -> Result<One, Fail> {
+        let drop = self.queue.dir(Place::Drop)?;
+        let being_written = name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+        if !being_written {
+            return Ok(One::Garbage("its name is not a queue id".into()));
+        }
+        let stat = drop
+            .stat(name)
+            .doing(|| format!("stat {}", drop.name(name)))?;
+        if stat.is_some_and(|stat| is_older(&stat, ABANDONED)) {
+            return Ok(One::Garbage("nobody finished it".into()));
+        }
+        Ok(One::Nothing)
+    }
+
+    fn unfit(&self, stat: &FileStat) -> Option<One> {
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+            return Some(One::Garbage("not a regular file".into()));
+        }
+        if stat.st_nlink != 1 {
+            let known_elsewhere = || One::Garbage("it has a second name".into());
+            return Some(if is_older(stat, PATIENCE) {
+                known_elsewhere()
+            } else {
+                One::Left
+            });
+        }
+        if size(stat) > self.max_size {
+            return Some(One::Garbage(format!("{} bytes are too many", size(stat))));
+        }
+        None
+    }
+
+    /// There is an entry of this id: our own, from before a crash, or somebody else's.
+    fn found_again(&self, id: &QueueId, place: Place, uid: u32) -> Result<One, Fail> {
+        let dir = self.queue.dir(place)?;
+        let doing = || format!("open {}", dir.name(id.as_str()));
+        let entry = match dir.open_entry(id, OFlag::O_RDWR) {
+            Ok(entry) => entry,
+            // It moved just now; the next run knows more.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(One::Left),
+            Err(e) => return Err(Fail::io(doing(), e)),
+        };
+        let same =
+            file::read_origin(&entry).is_some_and(|o| o.source == Source::Submission { uid });
+        if !same {
+            return Ok(One::Garbage(
+                "its name is another message's queue id".into(),
+            ));
+        }
+        entry.sync_all().doing(doing)?;
+        dir.sync()?;
+        let drop = self.queue.dir(Place::Drop)?;
+        drop.unlink(id.as_str())
+            .doing(|| format!("remove {}", drop.name(id.as_str())))?;
+        drop.sync()?;
+        log::info!("{id}: was taken in before");
+        Ok(One::Nothing)
+    }
+
+    /// Copies a submission into a draft and makes sure that the copy is what was read first.
+    fn copy(
+        &self,
+        id: QueueId,
+        file: &File,
+        uid: u32,
+        judge: &mut impl FnMut(&Dropped) -> Verdict,
+    ) -> Result<One, Fail> {
+        let contents = match file::read(file, Depth::Verify) {
+            Ok(contents) => contents,
+            Err(Unreadable::Io(e)) => return Err(Fail::io(format!("read drop/{id}"), e)),
+            Err(other) => return Ok(One::Garbage(other.to_string())),
+        };
+        let dropped = dropped(id, uid, &contents);
+        let (lane, envelope) = match judge(&dropped) {
+            Verdict::Accept { lane, envelope } => (lane, envelope),
+            Verdict::Refuse { reason } => return Ok(One::Garbage(reason)),
+            Verdict::Later => return Ok(One::Left),
+        };
+        let origin = Origin::now(Source::Submission { uid });
+        let mut draft = self.queue.draft_as(id, lane, &envelope, &origin)?;
+        let mut sum = 0;
+        let mut content = Content::new(file, &contents);
+        loop {
+            let part = match content.fill_buf() {
+                Ok([]) => break,
+                Ok(part) => part,
+                Err(e)
+                    if e.kind() == io::ErrorKind::InvalidData
+                        || e.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    return Ok(One::Garbage("it changed while it was read".into()));
+                }
+                Err(e) => return Err(Fail::io(format!("read drop/{id}"), e)),
+            };
+            sum = crc32c::crc32c_append(sum, part);
+            draft.write(part)?;
+            let length = part.len();
+            content.consume(length);
+        }
+        if sum != contents.content_sum || draft.size() != contents.content_length {
+            return Ok(One::Garbage("it changed while it was read".into()));
+        }
+        Ok(One::Sealed(draft.finish()?))
+    }
+
+    /// Makes entries durable, then removes their drop files, then lets the entries go.
+    fn accept(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+        self.queue.make_durable(&batch)?;
+        crash::point("taken in");
+        let drop = self.queue.dir(Place::Drop)?;
+        for sealed in &batch {
+            let id = sealed.id();
+            if let Err(e) = drop.unlink(id.as_str()) {
+                // Who claims the entry tries again, and does nothing before it succeeds.
+                log::error!("{id}: remove {}: {e}", drop.name(id.as_str()));
+            }
+            crash::point("drop file removed");
+        }
+        drop.sync()?;
+        Ok(self.queue.let_go(batch))
+    }
+
+    /// Out of the way, with its reason in the log; once.
+    fn put_away(&mut self, name: &OsStr, reason: &str, done: &mut TakenIn) -> Result<(), Fail> {
+        let (drop, damaged) = (
+            self.queue.dir(Place::Drop)?,
+            self.queue.dir(Place::Damaged)?,
+        );
+        let mut there = 0;
+        damaged.names(|_| {
+            there += 1;
+            there < MAX_DAMAGED
+        })?;
+        let shown = base::escape::escape(name.as_encoded_bytes()).to_string();
+        if there < MAX_DAMAGED {
+            // A name of its own: it may be no queue id, or that of something which is there.
+            let id = QueueId::generate()?;
+            match damaged.take_as(drop, name, id.as_str().as_ref()) {
+                Ok(()) => {
+                    log::warn!(
+                        "drop/{shown}: {reason}: moved to {}",
+                        damaged.name(id.as_str())
+                    );
+                    done.refused += 1;
+                    return Ok(());
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => self.warn(
+                    name,
+                    &format!("drop/{shown}: {reason}: cannot be moved: {e}"),
+                ),
+            }
+        } else {
+            self.warn(
+                name,
+                &format!("drop/{shown}: {reason}: left there, damaged has enough"),
+            );
+        }
+        done.left += 1;
+        Ok(())
+    }
+
+    fn warn(&mut self, name: &OsStr, text: &str) {
+        if self.warned.insert(name.to_owned()) {
+            log::warn!("{text}");
+        }
+    }
+}
+
+fn dropped(id: QueueId, uid: u32, contents: &Contents) -> Dropped {
+    Dropped {
+        id,
+        uid,
+        sender: contents.reverse_path.clone(),
+        recipients: contents
+            .state
+            .recipients
+            .iter()
+            .map(|r| r.recipient.clone())
+            .collect(),
+        body: contents.body,
+        ret: contents.ret,
+        envid: contents.envid.clone(),
+        size: contents.content_length,
+    }
+}
+
+fn is_older(stat: &FileStat, age: Duration) -> bool {
+    SystemTime::now()
+        .duration_since(modified(stat))
+        .is_ok_and(|since| since > age)
+}

@@ -1,0 +1,59 @@
+//! The queue: one file a message, from the moment it is accepted until every recipient is dealt
+//! with. `docs/internals.md` has the table of file states; this crate is the only code that makes
+//! them.
+//!
+//! What it guarantees:
+//!
+//! * after [`Queue::commit`] returned `Ok`, the message survives `kill -9` and power loss;
+//! * an entry belongs to one process at a time, the one that holds its [`Entry`];
+//! * no reader trusts a length it reads, and no file's content makes it panic;
+//! * nothing is deleted that was accepted and is not finished: what cannot be read goes to
+//!   `damaged/`, what cannot be placed goes to `hold/`.
+//!
+//! What it leaves to others: routing, retry times, bounces, the content of messages.
+//!
+//! | I want to | |
+//! |---|---|
+//! | accept a message | [`Queue::draft`], [`Draft::write`], [`Draft::finish`], [`Queue::commit`] or [`Committer`] |
+//! | submit one as any user | [`drop::Letter`] |
+//! | work on the queue | [`Watch`], [`Queue::scan`], [`Queue::claim`], [`Entry`] |
+//! | make mail out of mail | [`Entry::child`], [`Entry::spawn`] |
+//! | look without touching | [`Queue::list`], [`Queue::view`] |
+
+mod commit;
+mod committer;
+mod content;
+mod crash;
+mod dir;
+mod draft;
+pub mod drop;
+mod entry;
+mod event;
+mod family;
+mod fields;
+mod file;
+mod frame;
+mod id;
+mod intake;
+mod operate;
+mod origin;
+mod queue;
+mod state;
+mod view;
+mod watch;
+mod write;
+
+pub use commit::Sealed;
+pub use committer::Committer;
+pub use content::Content;
+pub use draft::Draft;
+pub use entry::{Claim, Entry};
+pub use event::{Attempt, Child, Event, Intent, Record, Report};
+pub use family::{Recovered, Spawn};
+pub use id::{BadId, QueueId};
+pub use intake::{Dropped, Intake, TakenIn, Verdict};
+pub use origin::{Client, Origin, Source};
+pub use queue::{Lane, Listed, Place, Queue};
+pub use state::{Outcome, RecipientState};
+pub use view::View;
+pub use watch::{Watch, Woken};

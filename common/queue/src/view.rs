@@ -1,0 +1,164 @@
+//! The queue as mailq shows it: read without locks, in the knowledge that everything may change or
+//! vanish while one looks.
+
+use std::fs::File;
+use std::io;
+use std::time::SystemTime;
+
+use base::{Doing, Fail, Recipient, ReversePath};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::stat::SFlag;
+
+use crate::event::Record;
+use crate::file::{self, Contents, Depth, Unreadable};
+use crate::id::QueueId;
+use crate::origin::Origin;
+use crate::queue::{Lane, Place, Queue, modified};
+use crate::state::{RecipientState, State};
+
+/// One message, as it was when it was looked at.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub id: QueueId,
+    pub place: Place,
+    /// The lane it is in, or would be released into.
+    pub lane: Option<Lane>,
+    /// Somebody works on it now.
+    pub active: bool,
+    /// Of the content.
+    pub size: u64,
+    /// When it came; None for what is in `drop/` and for what cannot be read.
+    pub arrived: Option<SystemTime>,
+    /// The file's time: of the next attempt, for an entry of a lane.
+    pub due: SystemTime,
+    pub origin: Option<Origin>,
+    pub reverse_path: Option<ReversePath>,
+    pub recipients: Vec<RecipientState>,
+    /// Why it was put into `hold/`, when somebody said.
+    pub held: Option<String>,
+    /// Why it cannot be read. Then the fields above are empty.
+    pub damage: Option<String>,
+    /// The journal: only of [`Queue::view`], the last records where it is very long.
+    pub history: Vec<Record>,
+}
+
+impl Queue {
+    /// All messages of all places, oldest id first within a place.
+    pub fn list(&self) -> Result<Vec<View>, Fail> {
+        let mut all = Vec::new();
+        for place in Place::ALL {
+            let mut ids = Vec::new();
+            self.dir(place)?.ids(|id| ids.push(id))?;
+            ids.sort_unstable();
+            for id in ids {
+                all.extend(self.look(place, &id, Depth::Skim)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// One message with its history, wherever it is.
+    pub fn view(&self, id: &QueueId) -> Result<Option<View>, Fail> {
+        for place in Place::ALL {
+            if let Some(view) = self.look(place, id, Depth::History)? {
+                return Ok(Some(view));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look(&self, place: Place, id: &QueueId, depth: Depth) -> Result<Option<View>, Fail> {
+        let dir = self.dir(place)?;
+        let doing = || format!("open {}", dir.name(id.as_str()));
+        let file = match dir.open_entry(id, OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => {
+                let stat = dir.stat(id.as_str()).doing(doing)?;
+                return Ok(stat.map(|stat| unreadable(*id, place, modified(&stat), e.to_string())));
+            }
+        };
+        let stat = nix::sys::stat::fstat(&file).doing(doing)?;
+        let due = modified(&stat);
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+            return Ok(Some(unreadable(
+                *id,
+                place,
+                due,
+                "not a regular file".into(),
+            )));
+        }
+        // Why something is in damaged/ is seen by reading it as its claimer did.
+        let depth = if place == Place::Damaged {
+            Depth::Verify
+        } else {
+            depth
+        };
+        Ok(Some(match file::read(&file, depth) {
+            Ok(contents) => readable(*id, place, due, is_locked(&file), contents),
+            // Being written: in incoming/ that is no damage.
+            Err(Unreadable::Damaged(_)) if place == Place::Incoming => return Ok(None),
+            Err(reason) => unreadable(*id, place, due, reason.to_string()),
+        }))
+    }
+}
+
+fn readable(id: QueueId, place: Place, due: SystemTime, active: bool, contents: Contents) -> View {
+    let State {
+        recipients,
+        lane,
+        held,
+        ..
+    } = contents.state;
+    View {
+        id,
+        place,
+        lane: match place {
+            Place::Local => Some(Lane::Local),
+            Place::Relay => Some(Lane::Relay),
+            Place::Drop | Place::Incoming | Place::Hold | Place::Damaged => lane.or(contents.lane),
+        },
+        active,
+        size: contents.content_length,
+        arrived: contents.origin.as_ref().map(|origin| origin.received_at),
+        due,
+        origin: contents.origin,
+        reverse_path: contents.reverse_path,
+        recipients,
+        held,
+        damage: None,
+        history: contents.history,
+    }
+}
+
+fn unreadable(id: QueueId, place: Place, due: SystemTime, reason: String) -> View {
+    View {
+        id,
+        place,
+        lane: None,
+        active: false,
+        size: 0,
+        arrived: None,
+        due,
+        origin: None,
+        reverse_path: None,
+        recipients: State::new(Vec::<Recipient>::new()).recipients,
+        held: None,
+        damage: Some(reason),
+        history: Vec::new(),
+    }
+}
+
+/// Whether somebody holds the entry's lock, asked without taking it.
+fn is_locked(file: &File) -> bool {
+    let mut lock = libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or(0),
+        l_whence: 0, // SEEK_SET
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
+    asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
+}

@@ -1,0 +1,156 @@
+//! Writes a queue file from its first line to END, through one buffer.
+
+use std::fs::File;
+use std::io::Write;
+
+use base::{Doing, Envelope, Fail, Recipient};
+
+use crate::file::{End, MAX_RECIPIENTS, Wishes, encode_recipient};
+use crate::frame::{self, CHUNK, HEADER, Kind};
+use crate::origin::Origin;
+use crate::queue::Lane;
+
+/// A file that is being written. After a failed write it stays failed.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    file: File,
+    /// For messages.
+    name: String,
+    /// What is not in the file yet: whole records, then the open chunk behind room for its header.
+    buffer: Vec<u8>,
+    /// Where the open chunk's header goes, when there is one.
+    chunk: Option<usize>,
+    end: End,
+    failed: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        file: File,
+        name: String,
+        origin: Option<&Origin>,
+        wishes: &Wishes,
+        recipients: &[Recipient],
+    ) -> Result<Self, Fail> {
+        let too_many = || Fail::data(format!("queue {name}: {} recipients", recipients.len()));
+        if recipients.is_empty() || recipients.len() > MAX_RECIPIENTS {
+            return Err(too_many());
+        }
+        let mut buffer = frame::magic_line();
+        let mut append = |kind, payload: &[u8]| {
+            frame::append(&mut buffer, kind, payload).ok_or_else(|| {
+                Fail::data(format!("queue {name}: a field of the envelope is too long"))
+            })
+        };
+        if let Some(origin) = origin {
+            append(Kind::Origin, &origin.encode())?;
+        }
+        append(Kind::Envelope, &wishes.encode())?;
+        for recipient in recipients {
+            append(Kind::Recipient, &encode_recipient(recipient))?;
+        }
+        Ok(Self {
+            file,
+            name,
+            buffer,
+            chunk: None,
+            end: End::default(),
+            failed: false,
+        })
+    }
+
+    /// Appends content.
+    pub(crate) fn write(&mut self, mut content: &[u8]) -> Result<(), Fail> {
+        while !content.is_empty() {
+            let start = match self.chunk {
+                Some(start) => start,
+                None => {
+                    let start = self.buffer.len();
+                    self.buffer.resize(start + HEADER, 0);
+                    *self.chunk.insert(start)
+                }
+            };
+            let room = (start + HEADER + CHUNK).saturating_sub(self.buffer.len());
+            let (now, later) = content.split_at(room.min(content.len()));
+            self.buffer.extend_from_slice(now);
+            content = later;
+            if now.len() == room {
+                self.close_chunk()?;
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How much content there is.
+    pub(crate) fn size(&self) -> u64 {
+        let open = self
+            .chunk
+            .map_or(0, |start| self.buffer.len().saturating_sub(start + HEADER));
+        self.end.content_length + open as u64
+    }
+
+    /// Writes END and gives the file back.
+    pub(crate) fn finish(mut self) -> Result<File, Fail> {
+        self.close_chunk()?;
+        self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
+        let end = self.end.encode();
+        if frame::append(&mut self.buffer, Kind::End, &end).is_none() {
+            self.failed = true;
+        }
+        self.put()?;
+        Ok(self.file)
+    }
+
+    fn close_chunk(&mut self) -> Result<(), Fail> {
+        let Some(start) = self.chunk.take() else {
+            return Ok(());
+        };
+        let doing = || {
+            Fail::new(
+                base::Sysexit::Software,
+                format!("queue {}: chunk out of bounds", self.name),
+            )
+        };
+        let (room, payload) = self
+            .buffer
+            .get_mut(start..)
+            .and_then(|b| b.split_at_mut_checked(HEADER))
+            .ok_or_else(doing)?;
+        room.copy_from_slice(&frame::header(Kind::Content, payload).ok_or_else(doing)?);
+        self.end.content_length += payload.len() as u64;
+        self.end.content_sum = crc32c::crc32c_append(self.end.content_sum, payload);
+        Ok(())
+    }
+
+    /// Takes the buffer, all whole records, into the checksum and to the file.
+    fn flush(&mut self) -> Result<(), Fail> {
+        self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
+        self.put()
+    }
+
+    fn put(&mut self) -> Result<(), Fail> {
+        if self.failed {
+            return Err(Fail::temp(format!(
+                "write queue file {}: it failed before",
+                self.name
+            )));
+        }
+        let written = self.file.write_all(&self.buffer);
+        self.failed = written.is_err();
+        self.buffer.clear();
+        written.doing(|| format!("write queue file {}", self.name))
+    }
+}
+
+impl Wishes {
+    pub(crate) fn of(envelope: &Envelope, lane: Lane) -> Self {
+        Self {
+            reverse_path: Some(envelope.reverse_path.clone()),
+            body: envelope.body,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            lane: Some(lane),
+        }
+    }
+}
