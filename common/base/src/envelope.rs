@@ -75,6 +75,11 @@ impl Notify {
     pub fn wants_failure(self) -> bool {
         matches!(self, Self::On { failure: true, .. })
     }
+
+    /// Whether a success is to be reported.
+    pub fn wants_success(self) -> bool {
+        matches!(self, Self::On { success: true, .. })
+    }
 }
 
 /// RFC 3461 4.3
