@@ -1,0 +1,236 @@
+//! One user's mailbox for one batch: in this process where there is one uid, else in a process that
+//! became the user. Both go the same way: lock, work out what will be written, have it made durable
+//! in the queue, write, sync (DESIGN 4).
+//!
+//! Guarantees: nothing is written before `journal` said yes; on every error the caller may try
+//! again with [`Mailbox::redo`] first. What is written and how a torn tail is found is the store's.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use base::{Doing, Fail, Status};
+use store::append::{self, Intent, New, Redo};
+use store::{Flags, FolderName, Spool};
+
+use crate::helper::Helper;
+use crate::packet::{MAX_FDS, Packet, Packets};
+
+/// Letters in one batch.
+pub(crate) const MAX_BATCH: usize = if MAX_FDS < 32 { MAX_FDS } else { 32 };
+
+/// One message for one mailbox.
+pub(crate) struct Item {
+    /// The message with its trace fields, in a file of its own that can be handed to another
+    /// process: it reads and seeks in it as it likes, and never sees the queue.
+    pub(crate) content: File,
+    pub(crate) delivery_id: String,
+    pub(crate) reverse_path: String,
+    /// Seconds since 1970, for the From_ line.
+    pub(crate) date: i64,
+}
+
+impl Item {
+    fn message(&mut self) -> New<'_> {
+        New {
+            content: &mut self.content,
+            delivery_id: self.delivery_id.clone(),
+            reverse_path: self.reverse_path.clone(),
+            date: self.date,
+            flags: Flags::default(),
+            keywords: Vec::new(),
+        }
+    }
+}
+
+/// Where a user's mail goes.
+pub(crate) enum Mailbox<'a> {
+    Here { spool: &'a Spool, user: &'a str },
+    There(Packets),
+}
+
+impl<'a> Mailbox<'a> {
+    /// The mailbox of `user`; nothing is locked yet.
+    pub(crate) fn open(
+        spool: Option<&'a Spool>,
+        helper: Option<&Helper>,
+        user: &'a str,
+    ) -> Result<Self, Fail> {
+        match (spool, helper) {
+            (_, Some(helper)) => Ok(Self::There(helper.open(user)?)),
+            (Some(spool), None) => Ok(Self::Here { spool, user }),
+            (None, None) => Err(Fail::temp("no spool")),
+        }
+    }
+
+    /// Whether an append that was announced is in the mailbox.
+    pub(crate) fn redo(&self, intent: &Intent, item: &mut Item) -> Result<Redo, Fail> {
+        match self {
+            Self::Here { spool, .. } => append::redo(spool, intent, &mut item.message()),
+            Self::There(socket) => {
+                let mut parts = vec![REDO.to_vec(), intent.encode()];
+                describe(item, &mut parts);
+                match ask(socket, &parts, &[&item.content])?.as_slice() {
+                    [verb] if verb == DONE => Ok(Redo::Done),
+                    [verb] if verb == NOT_THERE => Ok(Redo::NotThere),
+                    _ => Err(strange()),
+                }
+            }
+        }
+    }
+
+    /// Appends all or none. `journal` makes the intents durable, one for each item in order; on its
+    /// error nothing is written.
+    pub(crate) fn append(
+        &self,
+        items: &mut [Item],
+        journal: impl FnOnce(&[Intent]) -> Result<(), Fail>,
+    ) -> Result<(), Fail> {
+        match self {
+            Self::Here { spool, user } => {
+                let new = items.iter_mut().map(Item::message).collect();
+                let pending = append::begin(spool, user, &FolderName::inbox(), new)?;
+                journal(pending.intents())?;
+                pending.commit()
+            }
+            Self::There(socket) => {
+                let mut parts = vec![APPEND.to_vec()];
+                items.iter().for_each(|item| describe(item, &mut parts));
+                let files: Vec<&File> = items.iter().map(|item| &item.content).collect();
+                let answer = ask(socket, &parts, &files)?;
+                let intents: Option<Vec<Intent>> = match answer.split_first() {
+                    Some((verb, rest)) if verb == INTENTS && rest.len() == items.len() => {
+                        rest.iter().map(|bytes| Intent::decode(bytes)).collect()
+                    }
+                    _ => None,
+                };
+                journal(&intents.ok_or_else(strange)?)?;
+                match ask(socket, &[COMMIT.to_vec()], &[])?.as_slice() {
+                    [verb] if verb == DONE => Ok(()),
+                    _ => Err(strange()),
+                }
+            }
+        }
+    }
+}
+
+// The words between the two processes.
+const APPEND: &[u8] = b"append";
+const REDO: &[u8] = b"redo";
+const COMMIT: &[u8] = b"commit";
+const INTENTS: &[u8] = b"intents";
+const DONE: &[u8] = b"done";
+const NOT_THERE: &[u8] = b"not there";
+const FAILED: &[u8] = b"failed";
+
+/// The other process's side: serves one batch, as the user. When deliver goes away before it said
+/// `commit`, nothing is written.
+pub(crate) fn serve(socket: &Packets, spool: &Spool, user: &str) -> Result<(), Fail> {
+    while let Some(request) = socket.receive().doing(|| "read a request")? {
+        let answer = match request.parts.split_first() {
+            Some((verb, _)) if verb == APPEND => appends(socket, request, spool, user),
+            Some((verb, _)) if verb == REDO => redoes(request, spool, user),
+            _ => Err(strange()),
+        };
+        match answer {
+            Ok(Some(verb)) => reply(socket, &[verb])?,
+            Ok(None) => return Ok(()),
+            Err(fail) => {
+                let status = fail.status().unwrap_or(Status::SYSTEM).to_string();
+                reply(
+                    socket,
+                    &[FAILED, status.as_bytes(), fail.to_string().as_bytes()],
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn appends(
+    socket: &Packets,
+    request: Packet,
+    spool: &Spool,
+    user: &str,
+) -> Result<Option<&'static [u8]>, Fail> {
+    let mut items = read_items(request.parts.get(1..).unwrap_or_default(), request.fds)?;
+    let new = items.iter_mut().map(Item::message).collect();
+    let pending = append::begin(spool, user, &FolderName::inbox(), new)?;
+    let intents: Vec<Vec<u8>> = pending.intents().iter().map(Intent::encode).collect();
+    let mut parts = vec![INTENTS];
+    parts.extend(intents.iter().map(Vec::as_slice));
+    reply(socket, &parts)?;
+    match socket.receive().doing(|| "wait for commit")? {
+        Some(word) if word.parts == [COMMIT] => pending.commit().map(|()| Some(DONE)),
+        _ => Ok(None),
+    }
+}
+
+fn redoes(request: Packet, spool: &Spool, user: &str) -> Result<Option<&'static [u8]>, Fail> {
+    let intent = request.parts.get(1).and_then(|bytes| Intent::decode(bytes));
+    // This process is that user and no other; the check is for our own mistakes.
+    let intent = intent.filter(|i| i.user == user).ok_or_else(strange)?;
+    let mut items = read_items(request.parts.get(2..).unwrap_or_default(), request.fds)?;
+    let item = items.first_mut().ok_or_else(strange)?;
+    Ok(Some(
+        match append::redo(spool, &intent, &mut item.message())? {
+            Redo::Done => DONE,
+            Redo::NotThere => NOT_THERE,
+        },
+    ))
+}
+
+/// What an item has besides its content.
+fn describe(item: &Item, parts: &mut Vec<Vec<u8>>) {
+    parts.push(item.delivery_id.clone().into_bytes());
+    parts.push(item.reverse_path.clone().into_bytes());
+    parts.push(item.date.to_be_bytes().to_vec());
+}
+
+fn read_items(parts: &[Vec<u8>], files: Vec<OwnedFd>) -> Result<Vec<Item>, Fail> {
+    let (described, rest) = parts.as_chunks::<3>();
+    if !rest.is_empty() || described.len() != files.len() || files.is_empty() {
+        return Err(strange());
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| strange());
+    described
+        .iter()
+        .zip(files)
+        .map(|([id, path, date], file)| {
+            let date: [u8; 8] = date.as_slice().try_into().map_err(|_| strange())?;
+            Ok(Item {
+                content: File::from(file),
+                delivery_id: text(id)?,
+                reverse_path: text(path)?,
+                date: i64::from_be_bytes(date),
+            })
+        })
+        .collect()
+}
+
+fn ask(socket: &Packets, parts: &[Vec<u8>], files: &[&File]) -> Result<Vec<Vec<u8>>, Fail> {
+    let doing = || "talk to the mailbox's process";
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let fds: Vec<RawFd> = files.iter().map(|f| f.as_raw_fd()).collect();
+    socket.send(&parts, &fds).doing(doing)?;
+    let answer = socket.receive().doing(doing)?;
+    let parts = answer
+        .ok_or_else(|| Fail::temp("the mailbox's process is gone"))?
+        .parts;
+    match parts.as_slice() {
+        [verb, status, text] if verb == FAILED => {
+            let status = std::str::from_utf8(status).ok().and_then(Status::parse);
+            Err(Fail::temp(String::from_utf8_lossy(text))
+                .with_status(status.unwrap_or(Status::SYSTEM)))
+        }
+        _ => Ok(parts),
+    }
+}
+
+fn reply(socket: &Packets, parts: &[&[u8]]) -> Result<(), Fail> {
+    socket.send(parts, &[]).doing(|| "answer deliver")
+}
+
+/// The two sides are one program; still neither believes the other.
+fn strange() -> Fail {
+    Fail::temp("the mailbox's process and deliver do not understand each other")
+}

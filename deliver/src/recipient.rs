@@ -1,0 +1,75 @@
+//! The process that becomes a mailbox's user: started by the helper with root's rights, it makes
+//! what only root may make, gives everything up, and serves one batch.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::time::Duration;
+
+use account::Users;
+use base::privilege::{self, MAIL_GROUP, QUEUE_USER};
+use base::{Config, Doing, Fail, Root, sys};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid};
+use store::Spool;
+
+use crate::mailbox;
+use crate::packet::Packets;
+
+/// deliver has a queue, so it does not wait long for a mailbox: it comes back.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The configuration with deliver's patience.
+pub(crate) fn patient(config: &Config) -> Config {
+    let mailbox_lock_timeout = config.mailbox_lock_timeout.min(PATIENCE);
+    Config {
+        mailbox_lock_timeout,
+        ..config.clone()
+    }
+}
+
+/// Becomes `user` for good, then does what deliver asks.
+pub(crate) fn serve(
+    root: &Root,
+    config: &Config,
+    user: &str,
+    socket: &Packets,
+) -> Result<(), Fail> {
+    // Looked up here, with root's rights: deliver's word is not enough to become somebody.
+    let found = Users::open(root, config)?
+        .lookup(user)?
+        .ok_or_else(|| Fail::temp(format!("user {user} is gone")))?;
+    let mail = privilege::unix_group(MAIL_GROUP)?;
+    let (uid, gid) = match found.uid {
+        // Nothing is written as root: see deliver(8).
+        0 => {
+            let queue = privilege::unix_user(QUEUE_USER)?;
+            (queue.uid, queue.gid)
+        }
+        uid => (Uid::from_raw(uid), Gid::from_raw(found.gid)),
+    };
+    make_home(root, user, uid, gid)?;
+    privilege::become_user(uid, gid, &[mail])?;
+    sys::no_new_privileges().doing(|| "set no_new_privs")?;
+    umask(Mode::S_IRWXO);
+    mailbox::serve(socket, &Spool::open(root, &patient(config))?, user)
+}
+
+/// The user's directory in the store. The directory above is root's, so nobody can put a link in
+/// the new one's place.
+fn make_home(root: &Root, user: &str, uid: Uid, gid: Gid) -> Result<(), Fail> {
+    let store = root.path(store::spool::STORE);
+    let home = store.join(user);
+    let doing = || format!("make directory {}", home.display());
+    if user.is_empty() || user.starts_with('.') || user.contains(['/', '\0']) {
+        return Err(Fail::temp(format!("{}: not a user's name", doing())));
+    }
+    match DirBuilder::new().mode(0o700).create(&home) {
+        Ok(()) => {
+            std::fs::set_permissions(&home, Permissions::from_mode(0o700)).doing(doing)?;
+            chown(&home, Some(uid.as_raw()), Some(gid.as_raw())).doing(doing)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Fail::io(doing(), e)),
+    }
+}

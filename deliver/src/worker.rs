@@ -1,0 +1,341 @@
+//! One mailbox's batch, from its letters to its answers.
+//!
+//! Guarantees (DESIGN 4): a delivery that was announced before is looked for before anything is
+//! appended; nothing is appended that is not announced durably; what cannot be announced is not
+//! delivered and does not hold up the others.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base::{Address, Fail, Status};
+use store::append::{Intent, Redo};
+use store::{FolderName, Spool};
+
+use crate::conclude::Ending;
+use crate::dispatch::Dispatch;
+use crate::flight::Flight;
+use crate::helper::Helper;
+use crate::mailbox::{Item, MAX_BATCH, Mailbox};
+use crate::message::{Message, Rest};
+use crate::plan::Step;
+use crate::report::Line;
+
+/// Octets in one batch, unless one message alone has more.
+const MAX_WEIGHT: u64 = 16 << 20;
+
+/// One message for one mailbox.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: Arc<Message>,
+    pub(crate) recipient: usize,
+    /// What Delivered-To says.
+    pub(crate) to: Address,
+    pub(crate) weight: u64,
+    /// An append that was announced by an attempt that did not end, into this mailbox.
+    pub(crate) redo: Option<Intent>,
+    /// What to do now, if that append was not made; if there was none, to deliver here.
+    pub(crate) then: Step,
+}
+
+/// What a worker gets.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Deliver(Box<Delivery>),
+    /// A message without a delivery.
+    Conclude(Rest),
+}
+
+/// What all workers share.
+pub(crate) struct Workers<'a> {
+    pub(crate) dispatch: &'a Dispatch<Work>,
+    pub(crate) flight: &'a Flight,
+    pub(crate) ending: Ending<'a>,
+    pub(crate) spool: Option<&'a Spool>,
+    pub(crate) helper: Option<&'a Helper>,
+}
+
+/// A delivery with its letter.
+struct Loaded {
+    delivery: Delivery,
+    item: Item,
+}
+
+impl Workers<'_> {
+    /// A worker thread: until the dispatch is closed.
+    pub(crate) fn run(&self) {
+        while let Some((user, works)) = self.dispatch.take(MAX_BATCH, MAX_WEIGHT) {
+            let mut deliveries = Vec::new();
+            for work in works {
+                match work {
+                    Work::Deliver(delivery) => deliveries.push(*delivery),
+                    Work::Conclude(rest) => self.conclude(rest),
+                }
+            }
+            if !deliveries.is_empty() {
+                self.batch(&user, deliveries);
+            }
+            self.dispatch.done(&user);
+        }
+    }
+
+    fn batch(&self, user: &str, deliveries: Vec<Delivery>) {
+        let mut loaded = Vec::new();
+        for delivery in deliveries {
+            match load(&delivery) {
+                Ok(item) => loaded.push(Loaded { delivery, item }),
+                Err(fail) => self.answer(&delivery, Some(Step::later(&fail))),
+            }
+        }
+        let loaded = self.redo(user, loaded);
+        let Err((fail, failed)) = self.append(user, loaded) else {
+            return;
+        };
+        // One letter may have spoiled it for all: each alone, once. A lock is nobody's fault.
+        let alone = failed.len() > 1 && !is_locked(&fail) && !fail.is_full();
+        for one in failed {
+            let (fail, one) = match alone {
+                false => (fail_again(&fail), vec![one]),
+                true => {
+                    let one = self.redo(user, vec![one]);
+                    match self.append(user, one) {
+                        Ok(()) => continue,
+                        Err(failed) => failed,
+                    }
+                }
+            };
+            for one in one {
+                self.answer(&one.delivery, Some(Step::later(&fail)));
+            }
+        }
+    }
+
+    /// Looks for what was announced. Gives what is still to be delivered here.
+    fn redo(&self, user: &str, loaded: Vec<Loaded>) -> Vec<Loaded> {
+        let mut rest = Vec::new();
+        for mut one in loaded {
+            let Some(intent) = one.delivery.redo.clone() else {
+                rest.push(one);
+                continue;
+            };
+            let found = Mailbox::open(self.spool, self.helper, user)
+                .and_then(|mailbox| mailbox.redo(&intent, &mut one.item));
+            match found {
+                Ok(Redo::Done) => self.delivered(one.delivery, user, "found in mailbox"),
+                Ok(Redo::NotThere) => rest.extend(self.go_on(user, one)),
+                Err(fail) => self.answer(&one.delivery, Some(Step::later(&fail))),
+            }
+        }
+        rest
+    }
+
+    /// The announced append was not made, so what counts is what the rules say now.
+    fn go_on(&self, user: &str, mut one: Loaded) -> Option<Loaded> {
+        match &one.delivery.then {
+            Step::Deliver { user: now, to } if now == user && *to == one.delivery.to => {
+                one.delivery.redo = None;
+                return Some(one);
+            }
+            Step::Deliver { user: now, to } => {
+                let heap = now.clone();
+                let (to, then) = (to.clone(), one.delivery.then.clone());
+                let delivery = Delivery {
+                    to,
+                    then,
+                    redo: None,
+                    ..one.delivery
+                };
+                let weight = delivery.weight;
+                self.dispatch
+                    .add(&heap, weight, Work::Deliver(Box::new(delivery)));
+            }
+            then => {
+                let then = then.clone();
+                self.answer(&one.delivery, Some(then));
+            }
+        }
+        None
+    }
+
+    /// Appends all; on an error gives back those that were not, each with its announced append if
+    /// it has one.
+    fn append(&self, user: &str, mut loaded: Vec<Loaded>) -> Result<(), (Fail, Vec<Loaded>)> {
+        loop {
+            if loaded.is_empty() {
+                return Ok(());
+            }
+            // Those that could not be announced.
+            let mute: Mutex<Vec<usize>> = Mutex::default();
+            let mut announced: Vec<Intent> = Vec::new();
+            let appended = {
+                let (deliveries, mut items): (Vec<_>, Vec<_>) =
+                    loaded.into_iter().map(|l| (l.delivery, l.item)).unzip();
+                let appended = Mailbox::open(self.spool, self.helper, user).and_then(|mailbox| {
+                    mailbox.append(&mut items, |intents| {
+                        announced = intents.to_vec();
+                        announce(&deliveries, intents, &mute)
+                    })
+                });
+                loaded = deliveries
+                    .into_iter()
+                    .zip(items)
+                    .map(|(delivery, item)| Loaded { delivery, item })
+                    .collect();
+                appended
+            };
+            let mute = mute.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match appended {
+                Ok(()) => {
+                    for one in loaded {
+                        self.delivered(one.delivery, user, "delivered to mailbox");
+                    }
+                    return Ok(());
+                }
+                Err(fail) if mute.is_empty() => {
+                    for (one, intent) in loaded.iter_mut().zip(announced) {
+                        one.delivery.redo = Some(intent);
+                    }
+                    return Err((fail, loaded));
+                }
+                Err(fail) => {
+                    // Nothing was written: the others once more, without these.
+                    let mut rest = Vec::new();
+                    for (index, one) in loaded.into_iter().enumerate() {
+                        if mute.contains(&index) {
+                            self.answer(&one.delivery, Some(Step::later(&fail)));
+                        } else {
+                            rest.push(one);
+                        }
+                    }
+                    loaded = rest;
+                }
+            }
+        }
+    }
+
+    fn delivered(&self, delivery: Delivery, user: &str, text: &str) {
+        let Delivery {
+            message,
+            recipient,
+            to,
+            ..
+        } = &delivery;
+        if let Err(fail) = message.delivered(*recipient, format!("/var/spool/mail/{user}")) {
+            // The announced append stands, and will be found.
+            log::error!("{}: delivered to {user}, but: {fail}", message.id);
+        } else if let Some((address, arrived)) = message.recipient(*recipient) {
+            let times = (arrived, SystemTime::now());
+            Line::of(message.id, &address, Some(to), times, Status::OK, text).say();
+        }
+        self.answer(&delivery, None);
+    }
+
+    fn answer(&self, delivery: &Delivery, step: Option<Step>) {
+        if let Some(rest) = delivery.message.answer(delivery.recipient, step) {
+            self.conclude(rest);
+        }
+    }
+
+    fn conclude(&self, rest: Rest) {
+        let id = *rest.entry.id();
+        match self.ending.conclude(rest) {
+            Ok(()) => self.flight.landed(&id),
+            Err(fail) => {
+                log::error!("{id}: {fail}");
+                self.flight.crashed(&id);
+            }
+        }
+    }
+}
+
+fn load(delivery: &Delivery) -> Result<Item, Fail> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    Ok(Item {
+        content: delivery.message.letter(&delivery.to)?,
+        delivery_id: format!("{}-{}", delivery.message.id, delivery.recipient),
+        reverse_path: delivery.message.reverse_path(),
+        date: i64::try_from(now).unwrap_or(i64::MAX),
+    })
+}
+
+/// Makes all intents durable, at the same time: the file system's journal commits once for many.
+fn announce(
+    deliveries: &[Delivery],
+    intents: &[Intent],
+    mute: &Mutex<Vec<usize>>,
+) -> Result<(), Fail> {
+    let one = |index: usize, delivery: &Delivery, intent: &Intent| {
+        let announced = delivery.message.intend(for_journal(delivery, intent));
+        if announced.is_err() {
+            mute.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(index);
+        }
+        announced
+    };
+    if deliveries.len() != intents.len() {
+        return Err(Fail::temp("the store announced another number of messages"));
+    }
+    match (deliveries, intents) {
+        ([delivery], [intent]) => one(0, delivery, intent),
+        _ => std::thread::scope(|scope| {
+            let one = &one;
+            let threads: Vec<_> = deliveries
+                .iter()
+                .zip(intents)
+                .enumerate()
+                .map(|(i, (d, intent))| scope.spawn(move || one(i, d, intent)))
+                .collect();
+            let lost = || Err(Fail::temp("a thread of deliver ended early"));
+            threads
+                .into_iter()
+                .try_for_each(|t| t.join().unwrap_or_else(|_| lost()))
+        }),
+    }
+}
+
+/// The store's intent as the queue's journal keeps it. The note has what a redo needs: the address
+/// in Delivered-To, a NUL, and the store's own form.
+fn for_journal(delivery: &Delivery, intent: &Intent) -> queue::Intent {
+    let mut note = delivery.to.to_string().into_bytes();
+    note.push(0);
+    note.extend(intent.encode());
+    let folder = if intent.folder == FolderName::inbox() {
+        ""
+    } else {
+        intent.folder.as_str()
+    };
+    queue::Intent {
+        recipient: delivery.recipient,
+        delivery: intent.delivery_id.clone(),
+        path: PathBuf::from(format!("/var/spool/mail/{}{folder}", intent.user)),
+        offset: intent.offset,
+        length: intent.length,
+        checksum: u64::from(intent.checksum),
+        note,
+    }
+}
+
+/// What [`for_journal`] kept.
+pub(crate) fn from_journal(intent: &queue::Intent) -> Option<(Address, Intent)> {
+    let at = intent.note.iter().position(|b| *b == 0)?;
+    let (to, rest) = intent.note.split_at_checked(at)?;
+    let to = Address::parse(std::str::from_utf8(to).ok()?).ok()?;
+    Some((to, Intent::decode(rest.strip_prefix(&[0])?)?))
+}
+
+fn is_locked(fail: &Fail) -> bool {
+    fail.status() == Some(Status::new(4, 2, 0))
+}
+
+/// The same failure for another message.
+fn fail_again(fail: &Fail) -> Fail {
+    let again = Fail::temp(fail.to_string());
+    match fail.status() {
+        Some(status) => again.with_status(status),
+        None => again,
+    }
+}
