@@ -68,6 +68,19 @@ impl fmt::Display for Problem {
 pub struct Aliases {
     table: HashMap<String, Vec<Target>>,
     sources: Vec<Source>,
+    tallies: Vec<Tally>,
+}
+
+/// What is in one file, as `newaliases` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub file: PathBuf,
+    /// Names.
+    pub aliases: usize,
+    /// Octets of the longest right-hand side.
+    pub longest: usize,
+    /// Octets of all names and right-hand sides.
+    pub octets: usize,
 }
 
 /// A file and how it looked when it was read. A file that is not there is an empty one.
@@ -94,6 +107,34 @@ impl Stamp {
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, name: &LocalPart, targets: &[Target]) {
+        let separators = targets.len().saturating_sub(1).saturating_mul(2);
+        let octets: usize = targets.iter().map(Target::octets).sum();
+        let right = octets.saturating_add(separators);
+        self.aliases = self.aliases.saturating_add(1);
+        self.longest = self.longest.max(right);
+        self.octets = self
+            .octets
+            .saturating_add(name.as_str().len())
+            .saturating_add(right);
+    }
+}
+
+impl Target {
+    /// How long it is as it stands in the file.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Address(address) => address.to_string().len(),
+            Self::Local(name) => name.to_string().len(),
+            Self::User(name) => name.to_string().len().saturating_add(1),
+            Self::File(path) => path.as_os_str().len(),
+            Self::Program(command) => command.len().saturating_add(1),
+            Self::Include(path) => path.as_os_str().len().saturating_add(":include:".len()),
         }
     }
 }
@@ -190,13 +231,25 @@ impl Aliases {
         self.table.is_empty()
     }
 
+    /// What each file holds, in their order.
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies
+    }
+
     fn add(&mut self, file: &Path, text: &[u8], problems: &mut Vec<Problem>) {
+        let mut tally = Tally {
+            file: file.to_owned(),
+            aliases: 0,
+            longest: 0,
+            octets: 0,
+        };
         parse::file(
             file,
             text,
             problems,
             |line, name, targets, problems| match self.table.entry(name.fold()) {
                 Entry::Vacant(slot) => {
+                    tally.count(&name, &targets);
                     slot.insert(targets);
                 }
                 Entry::Occupied(_) => problems.push(Problem {
@@ -211,6 +264,7 @@ impl Aliases {
                 }),
             },
         );
+        self.tallies.push(tally);
     }
 
     /// The names that every host has.
@@ -358,6 +412,16 @@ mod tests {
                 .map(|p| (p.file.clone(), p.line))
                 .collect::<Vec<_>>(),
             [(two, 2)]
+        );
+    }
+
+    #[test]
+    fn a_file_is_tallied_without_what_we_add() {
+        let (a, _) = Aliases::from_text("aliases", b"a: b, c@x\nbb: \\bb\na: z\n");
+        let [tally] = a.tallies() else { panic!() };
+        assert_eq!(
+            (tally.aliases, tally.longest, tally.octets),
+            (2, "b, c@x".len(), "ab, c@xbb\\bb".len())
         );
     }
 
