@@ -122,6 +122,15 @@ impl Intake {
     /// Takes in everything that is there, as `judge` says. When another process is at it, nothing
     /// happens. An error means that the queue cannot take more now; what was accepted is accepted.
     pub fn run(&mut self, mut judge: impl FnMut(&Dropped) -> Verdict) -> Result<TakenIn, Fail> {
+        self.run_with(|dropped, _| (judge(dropped), Vec::new()))
+    }
+
+    /// The same with a judge who may read the content and who writes what is put before it: trace
+    /// fields, and those that a submission must have and this one lacks (RFC 6409 8).
+    pub fn run_with(
+        &mut self,
+        mut judge: impl FnMut(&Dropped, &mut dyn BufRead) -> (Verdict, Vec<u8>),
+    ) -> Result<TakenIn, Fail> {
         let mut done = TakenIn::default();
         let Some(_alone) = self.lock()? else {
             return Ok(done);
@@ -170,7 +179,7 @@ impl Intake {
         &self,
         name: &OsStr,
         users: &mut HashMap<u32, usize>,
-        judge: &mut impl FnMut(&Dropped) -> Verdict,
+        judge: &mut impl FnMut(&Dropped, &mut dyn BufRead) -> (Verdict, Vec<u8>),
     ) -> Result<One, Fail> {
         let drop = self.queue.dir(Place::Drop)?;
         let Ok(id) = QueueId::parse(name.as_encoded_bytes()) else {
@@ -282,7 +291,7 @@ impl Intake {
         id: QueueId,
         file: &File,
         uid: u32,
-        judge: &mut impl FnMut(&Dropped) -> Verdict,
+        judge: &mut impl FnMut(&Dropped, &mut dyn BufRead) -> (Verdict, Vec<u8>),
     ) -> Result<One, Fail> {
         let contents = match file::read(file, Depth::Verify) {
             Ok(contents) => contents,
@@ -290,13 +299,16 @@ impl Intake {
             Err(other) => return Ok(One::Garbage(other.to_string())),
         };
         let dropped = dropped(id, uid, &contents);
-        let (lane, envelope) = match judge(&dropped) {
+        let (verdict, prologue) = judge(&dropped, &mut Content::new(file, &contents));
+        let (lane, envelope) = match verdict {
             Verdict::Accept { lane, envelope } => (lane, envelope),
             Verdict::Refuse { reason } => return Ok(One::Garbage(reason)),
             Verdict::Later => return Ok(One::Left),
         };
         let origin = Origin::now(Source::Submission { uid });
         let mut draft = self.queue.draft_as(id, lane, &envelope, &origin)?;
+        draft.write(&prologue)?;
+        let prologue = draft.size();
         let mut sum = 0;
         let mut content = Content::new(file, &contents);
         loop {
@@ -316,7 +328,7 @@ impl Intake {
             let length = part.len();
             content.consume(length);
         }
-        if sum != contents.content_sum || draft.size() != contents.content_length {
+        if sum != contents.content_sum || draft.size() - prologue != contents.content_length {
             return Ok(One::Garbage("it changed while it was read".into()));
         }
         Ok(One::Sealed(draft.finish()?))
@@ -408,4 +420,170 @@ fn is_older(stat: &FileStat, age: Duration) -> bool {
     SystemTime::now()
         .duration_since(modified(stat))
         .is_ok_and(|since| since > age)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::tests::{dies_at, role};
+    use crate::drop::{Letter, Submission};
+    use crate::queue::tests::{claimed, envelope, ids, put, scratch};
+    use base::Root;
+    use std::io::Read;
+    use std::path::Path;
+
+    fn letter() -> Letter {
+        Letter {
+            sender: None,
+            recipients: envelope(&["bob@example.org"]).recipients,
+            body: Body::SevenBit,
+            ret: None,
+            envid: None,
+        }
+    }
+
+    fn submit(root: &Path, content: &[u8]) -> QueueId {
+        let mut submission = Submission::create(&Root::new(root), &letter()).unwrap();
+        submission.write(content).unwrap();
+        assert_eq!(submission.size(), content.len() as u64);
+        submission.commit().unwrap()
+    }
+
+    fn accept(dropped: &Dropped) -> Verdict {
+        let sender = ReversePath::Address("ann@example.org".parse().unwrap());
+        Verdict::Accept {
+            lane: Lane::Local,
+            envelope: dropped.envelope(sender),
+        }
+    }
+
+    fn intake(queue: &Queue) -> Intake {
+        Intake::new(queue, 1 << 20, 100)
+    }
+
+    #[test]
+    fn a_submission_becomes_an_entry_of_the_same_id() {
+        let (dir, queue) = scratch();
+        let id = submit(dir.path(), &vec![b'x'; 100_000]);
+        assert_eq!(queue.list().unwrap()[0].place, Place::Drop);
+        let done = intake(&queue).run(accept).unwrap();
+        assert_eq!(done.accepted, [id]);
+        assert_eq!(ids(&queue, Place::Drop), []);
+        let entry = claimed(&queue, Lane::Local, &id);
+        let uid = nix::unistd::getuid().as_raw();
+        assert_eq!(entry.origin().source, Source::Submission { uid });
+        assert_eq!(entry.envelope().reverse_path.to_string(), "ann@example.org");
+        let mut content = Vec::new();
+        entry.content().read_to_end(&mut content).unwrap();
+        assert!(content == vec![b'x'; 100_000]);
+    }
+
+    #[test]
+    fn judged_and_bounded() {
+        let (dir, queue) = scratch();
+        for _ in 0..3 {
+            submit(dir.path(), b"x");
+        }
+        assert_eq!(intake(&queue).run(|_| Verdict::Later).unwrap().left, 3);
+        let done = Intake::new(&queue, 1 << 20, 2).run(accept).unwrap();
+        assert_eq!((done.accepted.len(), done.left), (2, 1));
+        let done = intake(&queue)
+            .run(|_| Verdict::Refuse {
+                reason: "no".into(),
+            })
+            .unwrap();
+        assert_eq!((done.refused, ids(&queue, Place::Damaged).len()), (1, 1));
+        submit(dir.path(), &vec![b'x'; 1 << 20]);
+        assert_eq!(intake(&queue).run(accept).unwrap().refused, 1);
+    }
+
+    #[test]
+    fn garbage_never_stops_the_rest() {
+        let (dir, queue) = scratch();
+        let place = queue.path().join("drop");
+        let new = || QueueId::generate().unwrap();
+        std::fs::write(place.join("junk"), b"x").unwrap();
+        std::fs::write(place.join(new().as_str()), b"x").unwrap();
+        std::fs::write(place.join(new().as_str()), b"").unwrap();
+        std::fs::write(place.join("new.xyz"), b"being written").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", place.join(new().as_str())).unwrap();
+        nix::unistd::mkfifo(&place.join(new().as_str()), Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(place.join(new().as_str())).unwrap();
+        let (good, cut, twice) = (
+            submit(dir.path(), b"x"),
+            submit(dir.path(), b"y"),
+            submit(dir.path(), b"z"),
+        );
+        File::options()
+            .write(true)
+            .open(place.join(cut.as_str()))
+            .unwrap()
+            .set_len(60)
+            .unwrap();
+        std::fs::hard_link(place.join(twice.as_str()), dir.path().join("second")).unwrap();
+        // Somebody else's id.
+        let theirs = put(&queue, Lane::Relay, b"theirs");
+        std::fs::copy(place.join(good.as_str()), place.join(theirs.as_str())).unwrap();
+        let done = intake(&queue).run(accept).unwrap();
+        assert_eq!(done.accepted, [good]);
+        assert_eq!((done.refused, done.left), (8, 1));
+        assert_eq!(ids(&queue, Place::Relay), [theirs]);
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 2);
+        assert_eq!(queue.list().unwrap().len(), 2 + 8 + 1);
+    }
+
+    /// The child process of the next tests.
+    #[test]
+    fn takes_in_until_it_dies() {
+        let Some(root) = role() else { return };
+        let queue = Queue::open(&Root::new(root)).unwrap();
+        intake(&queue).run(accept).unwrap();
+    }
+
+    #[test]
+    fn killed_at_any_step_a_submission_is_taken_in_once() {
+        // Whoever comes first after the crash: the next intake, or deliver, which finishes the
+        // message before the next intake sees its drop file.
+        for deliver_first in [false, true] {
+            for at in 1.. {
+                let (dir, queue) = scratch();
+                let mut wanted = vec![submit(dir.path(), b"1"), submit(dir.path(), b"2")];
+                wanted.sort();
+                let died = dies_at("intake::tests::takes_in_until_it_dies", dir.path(), at);
+                let mut finished = Vec::new();
+                let mut deliver = |queue: &Queue| {
+                    for id in ids(queue, Place::Local) {
+                        claimed(queue, Lane::Local, &id).finish().unwrap();
+                        finished.push(id);
+                    }
+                };
+                if deliver_first {
+                    deliver(&queue);
+                }
+                intake(&queue).run(accept).unwrap();
+                deliver(&queue);
+                intake(&queue).run(accept).unwrap();
+                assert_eq!(ids(&queue, Place::Local), []);
+                assert_eq!(ids(&queue, Place::Drop), []);
+                finished.sort();
+                assert_eq!(finished, wanted, "step {at}");
+                if !died {
+                    assert!(at > 6, "only {at} steps");
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_intake_at_a_time() {
+        let (dir, queue) = scratch();
+        submit(dir.path(), b"x");
+        let first = intake(&queue);
+        let lock = first.lock().unwrap();
+        assert!(lock.is_some());
+        assert_eq!(intake(&queue).run(accept).unwrap(), TakenIn::default());
+        drop(lock);
+        assert_eq!(intake(&queue).run(accept).unwrap().accepted.len(), 1);
+    }
 }
