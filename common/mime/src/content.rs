@@ -10,7 +10,7 @@ use crate::header;
 use crate::parameter::{self, Parameter};
 
 /// How much of a part's header is looked at.
-pub const MAX_HEADER: usize = 10 << 20;
+pub const MAX_HEADER: usize = 1 << 20;
 
 /// What the part's header says of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod date;
 pub mod encoding;
 pub mod header;
 pub mod parameter;
+mod scan;
 pub mod structure;
 pub mod token;
 pub mod words;

@@ -1,35 +1,33 @@
 //! The tree of parts of a message (RFC 2045, 2046), as ranges of the message's own bytes.
 //!
-//! One pass over the lines, no recursion: memory and time are bounded by the message's length and the
-//! limits below. A part beyond a limit, a multipart without a boundary or without parts, and a
-//! Content-Type that cannot be read, are text/plain (RFC 2045 5.2); nothing is ever refused.
+//! A part beyond a limit, a multipart without a boundary or without parts, and a Content-Type that
+//! cannot be read, are text/plain (RFC 2045 5.2); nothing is ever refused. [`Builder`] does the work.
 
 use std::ops::Range;
 
-use memchr::memchr;
-
 use crate::content::Content;
+pub use crate::scan::Builder;
 
 /// The most parts of one message; the last one holds the rest.
 pub const MAX_PARTS: usize = 1000;
 /// The deepest nesting of multiparts and messages.
 pub const MAX_DEPTH: usize = 50;
-/// RFC 2046 5.1.1 allows 70; a longer boundary than this is no boundary.
-const MAX_BOUNDARY: usize = 1000;
-
 /// One part: of a multipart, or a whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// With the empty line that ends it; for the root and for embedded messages the message's header.
-    pub header: Range<usize>,
-    pub body: Range<usize>,
+    pub header: Range<u64>,
+    pub body: Range<u64>,
     /// Line ends in the body.
-    pub lines: usize,
+    pub lines: u64,
     pub content: Content,
     /// The parts of a multipart; of message/rfc822 the one embedded message.
     pub children: Vec<usize>,
     /// The part that this one is in.
     pub parent: Option<usize>,
+    /// The header's octets, of the root and of embedded messages (for their envelope); empty where
+    /// all of them together are too many.
+    pub header_text: Vec<u8>,
 }
 
 /// The parts of a message; the first one is the message itself.
@@ -41,9 +39,9 @@ pub struct Structure {
 impl Structure {
     /// Reads `message`.
     pub fn parse(message: &[u8]) -> Self {
-        let mut scan = Scan::new(message);
-        while scan.line() {}
-        scan.finish()
+        let mut builder = Builder::new();
+        builder.feed(message);
+        builder.finish()
     }
 
     /// The message itself.
@@ -84,8 +82,15 @@ impl Structure {
         Some(at)
     }
 
-    /// Whether the path `find` took ends at the content of a message that is no multipart: then its
-    /// MIME header is that message's header.
+    /// The octets of a range of this message, which must be the one that was read.
+    pub fn slice<'a>(&self, message: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        message
+            .get(at(range.start)..at(range.end))
+            .unwrap_or_default()
+    }
+
+    /// The message that a message/rfc822 part holds.
     pub fn embedded(&self, index: usize) -> Option<&Part> {
         let part = self.part(index)?;
         if part.content.is_message() {
@@ -96,243 +101,14 @@ impl Structure {
     }
 }
 
-/// A multipart or message whose parts are being read.
-struct Open {
-    part: usize,
-    /// Empty for an embedded message, and for a multipart behind its closing delimiter.
-    boundary: Vec<u8>,
-    digest: bool,
-}
-
-struct Scan<'a> {
-    message: &'a [u8],
-    at: usize,
-    /// Line ends before `at`.
-    lines: usize,
-    parts: Vec<Part>,
-    /// Line ends before the body of each part.
-    first_line: Vec<usize>,
-    open: Vec<Open>,
-    /// The part whose header is being read.
-    in_header: Option<usize>,
-    /// The part whose body ends at the next boundary.
-    leaf: Option<usize>,
-}
-
-impl<'a> Scan<'a> {
-    fn new(message: &'a [u8]) -> Self {
-        let mut scan = Self {
-            message,
-            at: 0,
-            lines: 0,
-            parts: Vec::new(),
-            first_line: Vec::new(),
-            open: Vec::new(),
-            in_header: None,
-            leaf: None,
-        };
-        scan.begin(None);
-        scan
-    }
-
-    /// A new part begins here with its header.
-    fn begin(&mut self, parent: Option<usize>) {
-        let index = self.parts.len();
-        self.parts.push(Part {
-            header: self.at..self.at,
-            body: self.at..self.at,
-            lines: 0,
-            content: Content::plain(),
-            children: Vec::new(),
-            parent,
-        });
-        self.first_line.push(self.lines);
-        if let Some(parent) = parent.and_then(|p| self.parts.get_mut(p)) {
-            parent.children.push(index);
-        }
-        self.in_header = Some(index);
-        self.leaf = None;
-    }
-
-    /// Reads one line; false at the end of the message.
-    fn line(&mut self) -> bool {
-        let rest = self.message.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
-            return false;
-        }
-        let (length, ended) = match memchr(b'\n', rest) {
-            Some(newline) => (newline + 1, true),
-            None => (rest.len(), false),
-        };
-        let line = rest.get(..length).unwrap_or_default();
-        if line.starts_with(b"--")
-            && let Some((level, closing)) = self.delimiter(line)
-        {
-            self.close_above(level);
-            self.at += length;
-            self.lines += usize::from(ended);
-            self.boundary(level, closing);
-            return true;
-        }
-        self.at += length;
-        self.lines += usize::from(ended);
-        if let Some(part) = self.in_header
-            && matches!(line, b"\n" | b"\r\n")
-        {
-            self.header_ends(part);
-        }
-        true
-    }
-
-    /// The innermost open multipart whose delimiter this line is, and whether it is the closing one.
-    fn delimiter(&self, line: &[u8]) -> Option<(usize, bool)> {
-        let text = line.get(2..)?.trim_ascii_end();
-        let level = self.open.iter().rposition(|open| {
-            !open.boundary.is_empty()
-                && text
-                    .strip_prefix(open.boundary.as_slice())
-                    .is_some_and(|r| matches!(r, b"" | b"--"))
-        })?;
-        let closing = self
-            .open
-            .get(level)
-            .is_some_and(|o| text.len() > o.boundary.len());
-        (closing || self.parts.len() < MAX_PARTS).then_some((level, closing))
-    }
-
-    /// Ends everything inside `open[level]` at the line that begins here.
-    fn close_above(&mut self, level: usize) {
-        if let Some(part) = self.in_header.take() {
-            self.set_header(part);
-            self.end_body(part);
-        }
-        if let Some(part) = self.leaf.take() {
-            self.end_body(part);
-        }
-        while self.open.len() > level + 1 {
-            if let Some(open) = self.open.pop() {
-                self.end_body(open.part);
-            }
-        }
-    }
-
-    fn boundary(&mut self, level: usize, closing: bool) {
-        let Some(open) = self.open.get_mut(level) else {
-            return;
-        };
-        if closing {
-            open.boundary.clear();
-        } else {
-            let part = open.part;
-            self.begin(Some(part));
-        }
-    }
-
-    /// The line end before a delimiter belongs to the delimiter (RFC 2046 5.1.1).
-    fn end_body(&mut self, index: usize) {
-        let first = self.first_line.get(index).copied().unwrap_or(0);
-        let at_end = self.at >= self.message.len();
-        let Some(part) = self.parts.get_mut(index) else {
-            return;
-        };
-        let mut end = self.at;
-        let mut lines = self.lines - first;
-        if !at_end {
-            let before = self.message.get(part.body.start..end).unwrap_or_default();
-            let trimmed = match before {
-                [.., b'\r', b'\n'] => 2,
-                [.., b'\n'] => 1,
-                _ => 0,
-            };
-            end -= trimmed;
-            lines -= usize::from(trimmed > 0);
-        }
-        part.body.end = end.max(part.body.start);
-        part.lines = lines;
-    }
-
-    /// The header of `index` ends here; the body begins.
-    fn set_header(&mut self, index: usize) {
-        let digest = self.open.last().is_some_and(|open| open.digest);
-        if let Some(first) = self.first_line.get_mut(index) {
-            *first = self.lines;
-        }
-        let Some(part) = self.parts.get_mut(index) else {
-            return;
-        };
-        part.header.end = self.at;
-        part.body = self.at..self.at;
-        part.content = Content::read(
-            self.message.get(part.header.clone()).unwrap_or_default(),
-            digest,
-        );
-    }
-
-    fn header_ends(&mut self, index: usize) {
-        self.in_header = None;
-        self.set_header(index);
-        let Some(content) = self.parts.get(index).map(|p| &p.content) else {
-            return;
-        };
-        let room = self.open.len() < MAX_DEPTH && self.parts.len() < MAX_PARTS;
-        if content.is_message() && room {
-            self.open.push(Open {
-                part: index,
-                boundary: Vec::new(),
-                digest: false,
-            });
-            self.begin(Some(index));
-            return;
-        }
-        let boundary = boundary(content).filter(|_| room && content.is_multipart());
-        match boundary {
-            Some(boundary) => {
-                let digest = content.subtype == "DIGEST";
-                self.open.push(Open {
-                    part: index,
-                    boundary,
-                    digest,
-                });
-            }
-            None => self.leaf = Some(index),
-        }
-    }
-
-    fn finish(mut self) -> Structure {
-        if let Some(part) = self.in_header.take() {
-            self.set_header(part);
-        }
-        // Whatever is open reaches to the end.
-        let open: Vec<_> = self.open.iter().map(|o| o.part).collect();
-        for part in open.into_iter().chain(self.leaf) {
-            self.end_body(part);
-        }
-        for part in &mut self.parts {
-            let needs_parts = part.content.is_multipart() || part.content.is_message();
-            if needs_parts && part.children.is_empty() {
-                let shown = Content::plain();
-                part.content.set_type(&shown.kind, &shown.subtype);
-                part.content
-                    .parameters
-                    .retain(|p| p.name.eq_ignore_ascii_case(b"charset"));
-            }
-        }
-        Structure { parts: self.parts }
-    }
-}
-
-fn boundary(content: &Content) -> Option<Vec<u8>> {
-    let found = content
-        .parameters
-        .iter()
-        .find(|p| p.name.eq_ignore_ascii_case(b"boundary"))?;
-    let boundary = found.value.trim_ascii_end();
-    (!boundary.is_empty() && boundary.len() <= MAX_BOUNDARY).then(|| boundary.to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text<'a>(message: &'a str, range: &Range<u64>) -> &'a str {
+        let structure = Structure { parts: Vec::new() };
+        std::str::from_utf8(structure.slice(message.as_bytes(), range)).unwrap()
+    }
 
     /// `TYPE/SUBTYPE[body]lines` of each part, indented by depth.
     fn show(message: &str) -> Vec<String> {
@@ -349,7 +125,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(index, part)| {
-                let body = message.get(part.body.clone()).unwrap();
+                let body = text(message, &part.body);
                 let body = if part.children.is_empty() {
                     body.escape_debug().to_string()
                 } else {
@@ -474,7 +250,7 @@ mod tests {
         for (path, want) in table {
             let body = structure
                 .find(path)
-                .and_then(|i| message.get(structure.parts[i].body.clone()));
+                .map(|i| text(message, &structure.parts[i].body));
             assert_eq!(body, *want, "{path:?}");
         }
         let plain = Structure::parse(b"A: b\n\nbody");
@@ -512,9 +288,14 @@ mod tests {
         let message = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\nx\r\n--b\r\n\r\n--b--\r\n";
         for end in 0..message.len() {
             let structure = Structure::parse(&message.as_bytes()[..end]);
+            let mut pieces = Builder::new();
+            message.as_bytes()[..end]
+                .chunks(3)
+                .for_each(|piece| pieces.feed(piece));
+            assert_eq!(pieces.finish(), structure);
             for part in &structure.parts {
                 assert!(part.header.start <= part.header.end && part.header.end <= part.body.start);
-                assert!(part.body.start <= part.body.end && part.body.end <= end);
+                assert!(part.body.start <= part.body.end && part.body.end <= end as u64);
             }
         }
     }
