@@ -203,3 +203,154 @@ pub(crate) fn mark_durable(dir: &Dir, id: &QueueId) {
 pub(crate) fn is_marked(mode: nix::libc::mode_t) -> bool {
     mode & 0o100 != 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::tests::{dies_at, role};
+    use crate::queue::tests::{claimed, ids, put, scratch, sealed};
+    use base::Root;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_batch_is_in_its_lanes_and_marked() {
+        let (_dir, queue) = scratch();
+        let batch = vec![
+            sealed(&queue, Lane::Local, b"1"),
+            sealed(&queue, Lane::Relay, b"2"),
+        ];
+        let done = queue.commit(batch).unwrap();
+        assert_eq!(ids(&queue, Place::Local), [done[0]]);
+        assert_eq!(ids(&queue, Place::Relay), [done[1]]);
+        let mode = std::fs::metadata(queue.path().join("local").join(done[0].as_str())).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o7777, 0o760);
+        assert_eq!(queue.commit(Vec::new()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_given_up_never_was() {
+        let (_dir, queue) = scratch();
+        drop(sealed(&queue, Lane::Local, b"x"));
+        assert!(
+            Place::ALL
+                .into_iter()
+                .all(|place| ids(&queue, place).is_empty())
+        );
+    }
+
+    #[test]
+    fn without_o_tmpfile_the_file_is_in_incoming_until_then() {
+        let (_dir, queue) = scratch();
+        let named = |mut s: Sealed| {
+            queue
+                .dir(Place::Incoming)
+                .unwrap()
+                .link(&s.file, s.id.as_str())
+                .unwrap();
+            s.aside.named = true;
+            s
+        };
+        drop(named(sealed(&queue, Lane::Local, b"x")));
+        assert_eq!(ids(&queue, Place::Incoming), []);
+        let id = queue
+            .commit(vec![named(sealed(&queue, Lane::Local, b"x"))])
+            .unwrap()[0];
+        assert_eq!(ids(&queue, Place::Incoming), []);
+        assert_eq!(claimed(&queue, Lane::Local, &id).size(), 1);
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let (_dir, queue) = scratch();
+        let second = sealed(&queue, Lane::Relay, b"2");
+        let path = queue.path().join("relay").join(second.id().as_str());
+        std::fs::write(&path, b"somebody else's").unwrap();
+        let fail = queue
+            .commit(vec![sealed(&queue, Lane::Local, b"1"), second])
+            .unwrap_err();
+        assert!(fail.to_string().contains("File exists"), "{fail}");
+        assert_eq!(ids(&queue, Place::Local), []);
+        assert_eq!(std::fs::read(path).unwrap(), b"somebody else's");
+    }
+
+    /// The child of the next test.
+    #[test]
+    fn commits_until_it_dies() {
+        let Some(root) = role() else { return };
+        put(&Queue::open(&Root::new(root)).unwrap(), Lane::Local, b"x");
+    }
+
+    #[test]
+    fn killed_at_any_step_there_is_a_whole_message_or_none() {
+        for at in 1.. {
+            let (dir, queue) = scratch();
+            let died = dies_at("commit::tests::commits_until_it_dies", dir.path(), at);
+            for id in ids(&queue, Place::Local) {
+                assert_eq!(claimed(&queue, Lane::Local, &id).size(), 1);
+            }
+            assert_eq!(ids(&queue, Place::Incoming), []);
+            if !died {
+                assert_eq!(ids(&queue, Place::Local).len(), 1);
+                assert!(at > 3, "{at}");
+                break;
+            }
+        }
+    }
+
+    /// The child of the next test: a disk that takes 100 KiB of one file and no more.
+    #[test]
+    fn writes_until_it_is_full() {
+        let Some(root) = role() else { return };
+        let queue = Queue::open(&Root::new(root)).unwrap();
+        let good = put(&queue, Lane::Local, &vec![b'x'; 50_000]);
+        let origin = crate::Origin::now(crate::Source::Submission { uid: 1 });
+        let mut draft = queue
+            .draft(
+                Lane::Local,
+                &crate::queue::tests::envelope(&["a@b"]),
+                &origin,
+            )
+            .unwrap();
+        let full = draft
+            .write(&vec![b'x'; 1 << 20])
+            .and_then(|()| draft.finish());
+        assert!(full.is_err());
+        // The journal's end is taken back, and the entry goes on.
+        let mut entry = claimed(&queue, Lane::Local, &good);
+        let long = crate::Event::Held {
+            lane: Lane::Local,
+            reason: "y".repeat(4000),
+        };
+        let many = vec![long; 100];
+        assert!(entry.record(&many).is_err());
+        entry.record(&many[..1]).unwrap();
+        drop(entry);
+        let view = queue.view(&good).unwrap().unwrap();
+        assert_eq!((view.size, view.history.len()), (50_000, 1));
+        assert_eq!(ids(&queue, Place::Local), [good]);
+        println!("all is as it should be");
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing_half() {
+        let (dir, _queue) = scratch();
+        let exe = std::env::current_exe().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "sh"])
+            .arg(exe)
+            .args([
+                "--exact",
+                "commit::tests::writes_until_it_is_full",
+                "--nocapture",
+            ])
+            .env("QUEUE_TEST_ROOT", dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && said.contains("all is as it should be"),
+            "{said}"
+        );
+    }
+}

@@ -107,3 +107,28 @@ impl std::fmt::Debug for Work {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::tests::{scratch, sealed};
+    use crate::queue::{Lane, Place};
+    use std::sync::mpsc;
+
+    #[test]
+    fn everything_that_was_submitted_is_answered() {
+        let (_dir, queue) = scratch();
+        let committer = Committer::start(&queue).unwrap();
+        let (tell, told) = mpsc::channel();
+        for _ in 0..100 {
+            let tell = tell.clone();
+            committer.submit(vec![sealed(&queue, Lane::Local, b"x")], move |done| {
+                tell.send(done.unwrap().len()).unwrap();
+            });
+        }
+        drop(committer);
+        drop(tell);
+        assert_eq!(told.iter().sum::<usize>(), 100);
+        assert_eq!(crate::queue::tests::ids(&queue, Place::Local).len(), 100);
+    }
+}

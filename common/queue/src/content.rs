@@ -108,3 +108,64 @@ impl Seek for Content<'_> {
         Ok(self.at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Lane;
+    use crate::queue::tests::{claimed, put, scratch};
+
+    #[test]
+    fn any_part_can_be_read_from_anywhere() {
+        let (_dir, queue) = scratch();
+        let bytes: Vec<u8> = (0..=252).cycle().take(3 * CHUNK + 5).collect();
+        let id = put(&queue, Lane::Local, &bytes);
+        let entry = claimed(&queue, Lane::Local, &id);
+        let mut content = entry.content();
+        let mut all = Vec::new();
+        content.read_to_end(&mut all).unwrap();
+        assert!(all == bytes);
+        for at in [
+            0,
+            1,
+            CHUNK - 1,
+            CHUNK,
+            CHUNK + 1,
+            2 * CHUNK,
+            bytes.len() - 1,
+            bytes.len(),
+        ] {
+            content.seek(SeekFrom::Start(at as u64)).unwrap();
+            let mut part = vec![0; 10.min(bytes.len() - at)];
+            content.read_exact(&mut part).unwrap();
+            assert_eq!(part, bytes[at..at + part.len()], "at {at}");
+        }
+        assert_eq!(
+            content.seek(SeekFrom::End(-5)).unwrap(),
+            bytes.len() as u64 - 5
+        );
+        assert_eq!(
+            content.seek(SeekFrom::Current(100)).unwrap(),
+            bytes.len() as u64
+        );
+        assert!(content.seek(SeekFrom::Current(i64::MIN)).is_err());
+        assert_eq!(content.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn bytes_that_changed_on_disk_are_an_error() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, &vec![b'x'; 2 * CHUNK]);
+        let entry = claimed(&queue, Lane::Local, &id);
+        let file = File::options()
+            .write(true)
+            .open(queue.path().join("local").join(id.as_str()))
+            .unwrap();
+        file.write_all_at(b"y", CHUNK as u64 + 2000).unwrap();
+        let mut content = entry.content();
+        let mut all = Vec::new();
+        let fail = content.read_to_end(&mut all).unwrap_err();
+        assert_eq!(fail.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(all.len(), CHUNK);
+    }
+}

@@ -497,3 +497,214 @@ pub(crate) fn touch(dir: &Dir, id: &QueueId) {
         Err(e) => log::warn!("{id}: touch {}: {e}", dir.name(id.as_str())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Attempt;
+    use crate::queue::tests::{claimed, ids, put, scratch};
+    use crate::state::Outcome;
+    use base::Status;
+    use std::io::{Read, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    fn delivered(recipient: usize) -> Event {
+        let attempt = Attempt {
+            status: Status::OK,
+            reply: "ok".into(),
+            host: None,
+        };
+        Event::Delivered { recipient, attempt }
+    }
+
+    fn is_delivered(entry: &Entry, recipient: usize) -> bool {
+        matches!(
+            entry.recipients()[recipient].outcome,
+            Outcome::Delivered { .. }
+        )
+    }
+
+    #[test]
+    fn of_many_claimers_one_wins() {
+        let (_dir, queue) = scratch();
+        for _ in 0..20 {
+            let id = put(&queue, Lane::Local, b"x");
+            let wins = AtomicUsize::new(0);
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        loop {
+                            match queue.claim(Lane::Local, &id).unwrap() {
+                                Claim::Entry(entry) => {
+                                    wins.fetch_add(1, Ordering::SeqCst);
+                                    std::thread::sleep(Duration::from_millis(2));
+                                    entry.finish().unwrap();
+                                }
+                                Claim::Busy => std::thread::yield_now(),
+                                Claim::Gone => break,
+                                Claim::Damaged(reason) => panic!("{reason}"),
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(wins.into_inner(), 1);
+            assert!(matches!(queue.claim(Lane::Local, &id), Ok(Claim::Gone)));
+        }
+    }
+
+    #[test]
+    fn the_journal_and_the_time_are_there_for_the_next_owner() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, b"x");
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let mut entry = claimed(&queue, Lane::Local, &id);
+        assert!(entry.due() <= SystemTime::now());
+        entry.set_due(later).unwrap();
+        entry.record_synced(&[delivered(1)]).unwrap();
+        assert!(matches!(queue.claim(Lane::Local, &id), Ok(Claim::Busy)));
+        drop(entry);
+        let entry = claimed(&queue, Lane::Local, &id);
+        assert!(is_delivered(&entry, 1) && !is_delivered(&entry, 0));
+        let error = later.duration_since(entry.due()).unwrap_or_default();
+        assert!(
+            error < Duration::from_millis(1),
+            "the journal record kept the time"
+        );
+        assert_eq!(queue.scan(Lane::Local).unwrap()[0].due, entry.due());
+    }
+
+    #[test]
+    fn a_torn_record_is_cut_off_by_the_next() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, b"x");
+        let path = queue.path().join("local").join(id.as_str());
+        claimed(&queue, Lane::Local, &id)
+            .record(&[delivered(0)])
+            .unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(&sound[sound.len() - 60..])
+            .unwrap();
+        let mut entry = claimed(&queue, Lane::Local, &id);
+        entry.record(&[delivered(1)]).unwrap();
+        drop(entry);
+        let entry = claimed(&queue, Lane::Local, &id);
+        assert!(is_delivered(&entry, 0) && is_delivered(&entry, 1));
+        assert!(!entry.torn);
+    }
+
+    #[test]
+    fn the_damaged_goes_to_damaged_and_comes_back_when_it_is_mended() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Relay, b"hello");
+        let path = queue.path().join("relay").join(id.as_str());
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        assert!(matches!(
+            queue.claim(Lane::Relay, &id),
+            Ok(Claim::Damaged(_))
+        ));
+        assert_eq!(ids(&queue, Place::Relay), []);
+        assert_eq!(
+            std::fs::read(queue.path().join("damaged").join(id.as_str())).unwrap(),
+            bad
+        );
+        assert!(queue.list().unwrap()[0].damage.is_some());
+        assert!(queue.release(&id).is_err());
+        std::fs::write(queue.path().join("damaged").join(id.as_str()), &good).unwrap();
+        assert_eq!(queue.release(&id).unwrap(), Some(Lane::Relay));
+        assert_eq!(claimed(&queue, Lane::Relay, &id).size(), 5);
+    }
+
+    #[test]
+    fn what_is_no_file_is_put_aside_and_what_is_newer_stays() {
+        let (_dir, queue) = scratch();
+        let lane = queue.path().join("local");
+        let new = || QueueId::generate().unwrap();
+        let (link, dir, pipe, newer) = (new(), new(), new(), new());
+        std::os::unix::fs::symlink("/etc/passwd", lane.join(link.as_str())).unwrap();
+        std::fs::create_dir(lane.join(dir.as_str())).unwrap();
+        nix::unistd::mkfifo(&lane.join(pipe.as_str()), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(lane.join(newer.as_str()), "yubin queue 7\nwhatever").unwrap();
+        for id in [link, dir, pipe] {
+            assert!(
+                matches!(queue.claim(Lane::Local, &id), Ok(Claim::Damaged(_))),
+                "{id}"
+            );
+        }
+        let fail = queue.claim(Lane::Local, &newer).unwrap_err();
+        assert!(fail.to_string().contains("version 7"), "{fail}");
+        assert_eq!(ids(&queue, Place::Local), [newer]);
+        assert_eq!(queue.list().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn handing_over_and_holding_move_it_whole() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, b"x");
+        claimed(&queue, Lane::Local, &id)
+            .hand_over(Lane::Relay)
+            .unwrap();
+        assert_eq!(ids(&queue, Place::Local), []);
+        let mut entry = claimed(&queue, Lane::Relay, &id);
+        entry.record(&[delivered(0)]).unwrap();
+        entry.hold("by hand").unwrap();
+        assert_eq!(ids(&queue, Place::Relay), []);
+        let view = queue.view(&id).unwrap().unwrap();
+        assert_eq!(
+            (view.place, view.held.as_deref()),
+            (Place::Hold, Some("by hand"))
+        );
+        assert_eq!(queue.release(&id).unwrap(), Some(Lane::Relay));
+        assert!(is_delivered(&claimed(&queue, Lane::Relay, &id), 0));
+        assert_eq!(queue.release(&id).unwrap(), None);
+        assert!(queue.remove(Place::Relay, &id).unwrap());
+        assert!(!queue.remove(Place::Relay, &id).unwrap());
+    }
+
+    #[test]
+    fn an_adopted_entry_is_the_same_in_a_file_of_our_own() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, &vec![b'x'; 200_000]);
+        let mut entry = claimed(&queue, Lane::Local, &id);
+        entry.record(&[delivered(0)]).unwrap();
+        let before = nix::sys::stat::fstat(&entry.file).unwrap().st_ino;
+        let waiting = queue
+            .dir(Place::Local)
+            .unwrap()
+            .open_entry(&id, OFlag::O_RDWR)
+            .unwrap();
+        entry.adopt().unwrap();
+        assert_ne!(nix::sys::stat::fstat(&entry.file).unwrap().st_ino, before);
+        assert!(
+            !queue
+                .dir(Place::Local)
+                .unwrap()
+                .still_names(&id, &waiting)
+                .unwrap()
+        );
+        assert!(matches!(queue.claim(Lane::Local, &id), Ok(Claim::Busy)));
+        entry.record_synced(&[delivered(1)]).unwrap();
+        drop(entry);
+        let entry = claimed(&queue, Lane::Local, &id);
+        assert!(is_delivered(&entry, 0) && is_delivered(&entry, 1));
+        let mut content = Vec::new();
+        entry.content().read_to_end(&mut content).unwrap();
+        assert!(content == vec![b'x'; 200_000]);
+        assert_eq!(
+            std::fs::read_dir(queue.path().join("incoming"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+}

@@ -377,3 +377,211 @@ enum Answer {
 fn is_old(time: SystemTime) -> bool {
     time.elapsed().is_ok_and(|age| age > ABANDONED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::tests::{dies_at, role};
+    use crate::queue::tests::{claimed, envelope, ids, put, scratch};
+    use crate::state::Outcome;
+    use base::Root;
+
+    const CHILD: &str = "family::tests::spawns_two_until_it_dies";
+
+    /// The child process of the tests: the parent's first recipient becomes two.
+    #[test]
+    fn spawns_two_until_it_dies() {
+        let Some(root) = role() else { return };
+        let queue = Queue::open(&Root::new(root)).unwrap();
+        let parent = ids(&queue, Place::Local)[0];
+        let mut entry = claimed(&queue, Lane::Local, &parent);
+        spawn_two(&mut entry);
+    }
+
+    fn spawn_two(entry: &mut Entry) {
+        let children = [Lane::Local, Lane::Relay].map(|lane| {
+            let mut draft = entry.child(lane, &envelope(&["next@example.org"])).unwrap();
+            draft.write(b"child").unwrap();
+            draft.finish().unwrap()
+        });
+        entry
+            .spawn(
+                children.into(),
+                Spawn::Became {
+                    recipients: vec![0],
+                },
+            )
+            .unwrap();
+    }
+
+    fn is_done(entry: &Entry) -> bool {
+        matches!(entry.recipients()[0].outcome, Outcome::Became { .. })
+    }
+
+    /// Kills a spawn at each of its steps; `mend` is what happens next. Then there are either both
+    /// children and the record, or neither, and nothing is left aside.
+    fn at_each_step(mend: impl Fn(&Queue, &QueueId)) {
+        for at in 1.. {
+            let (dir, queue) = scratch();
+            let parent = put(&queue, Lane::Local, b"parent");
+            let died = dies_at(CHILD, dir.path(), at);
+            mend(&queue, &parent);
+            let mut entry = claimed(&queue, Lane::Local, &parent);
+            let children = ids(&queue, Place::Local).len() - 1 + ids(&queue, Place::Relay).len();
+            assert_eq!(children, if is_done(&entry) { 2 } else { 0 }, "step {at}");
+            if !is_done(&entry) {
+                spawn_two(&mut entry);
+            }
+            entry.finish().unwrap();
+            queue.recover().unwrap();
+            assert_eq!(
+                (
+                    ids(&queue, Place::Local).len(),
+                    ids(&queue, Place::Relay).len()
+                ),
+                (1, 1)
+            );
+            for lane in [Lane::Local, Lane::Relay] {
+                let child = claimed(&queue, lane, &ids(&queue, lane.into())[0]);
+                assert_eq!(child.size(), 5);
+                assert_eq!(child.origin().source, Source::Child { parent });
+            }
+            assert!(ids(&queue, Place::Incoming).is_empty() && ids(&queue, Place::Hold).is_empty());
+            if !died {
+                assert!(at > 5, "only {at} steps");
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn killed_at_any_step_recovery_finishes_or_removes() {
+        at_each_step(|queue, _| {
+            queue.recover().unwrap();
+            assert_eq!(ids(queue, Place::Incoming), []);
+        });
+    }
+
+    #[test]
+    fn killed_at_any_step_the_next_owner_finishes() {
+        at_each_step(|queue, parent| {
+            drop(claimed(queue, Lane::Local, parent));
+            // What the journal does not name waits for recovery, which runs in at_each_step while
+            // the parent is still there.
+            let entry = claimed(queue, Lane::Local, parent);
+            assert!(!is_done(&entry) || ids(queue, Place::Incoming).is_empty());
+            drop(entry);
+            queue.recover().unwrap();
+        });
+    }
+
+    /// A child that is aside, as a crash between the steps leaves it.
+    fn aside(queue: &Queue, parent: QueueId) -> QueueId {
+        let origin = Origin::now(Source::Child { parent });
+        let draft = queue
+            .draft(Lane::Local, &envelope(&["x@y"]), &origin)
+            .unwrap();
+        let mut sealed = draft.finish().unwrap();
+        queue
+            .dir(Place::Incoming)
+            .unwrap()
+            .link(&sealed.file, sealed.id.as_str())
+            .unwrap();
+        sealed.aside.named = false;
+        sealed.id
+    }
+
+    #[test]
+    fn a_child_of_nobody_is_held() {
+        let (_dir, queue) = scratch();
+        let orphan = aside(&queue, QueueId::generate().unwrap());
+        let parent = put(&queue, Lane::Relay, b"x");
+        std::fs::write(
+            queue.path().join("relay").join(parent.as_str()),
+            b"not a queue file",
+        )
+        .unwrap();
+        let of_damaged = aside(&queue, parent);
+        let done = queue.recover().unwrap();
+        assert_eq!(
+            done,
+            Recovered {
+                held: 2,
+                ..Recovered::default()
+            }
+        );
+        let mut held = [orphan, of_damaged];
+        held.sort();
+        assert_eq!(ids(&queue, Place::Hold), held);
+        assert_eq!(queue.release(&orphan).unwrap(), Some(Lane::Local));
+    }
+
+    #[test]
+    fn what_is_being_made_is_left_alone_and_what_is_old_goes() {
+        let (_dir, queue) = scratch();
+        let incoming = queue.path().join("incoming");
+        let (young, old, copy) = (
+            QueueId::generate().unwrap(),
+            QueueId::generate().unwrap(),
+            "x.copy",
+        );
+        for name in [young.as_str(), old.as_str(), copy] {
+            std::fs::write(incoming.join(name), b"yubin queue 1\n").unwrap();
+        }
+        let long_ago = SystemTime::now() - ABANDONED - Duration::from_secs(60);
+        for name in [old.as_str(), copy] {
+            let file = File::options()
+                .write(true)
+                .open(incoming.join(name))
+                .unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        let parent = put(&queue, Lane::Local, b"x");
+        let live = queue
+            .draft(
+                Lane::Local,
+                &envelope(&["x@y"]),
+                &Origin::now(Source::Child { parent }),
+            )
+            .unwrap();
+        let mut live = live.finish().unwrap();
+        queue
+            .dir(Place::Incoming)
+            .unwrap()
+            .link(&live.file, live.id.as_str())
+            .unwrap();
+        live.aside.named = true;
+        assert_eq!(
+            queue.recover().unwrap(),
+            Recovered {
+                removed: 2,
+                ..Recovered::default()
+            }
+        );
+        let mut left = vec![young, live.id];
+        left.sort();
+        assert_eq!(ids(&queue, Place::Incoming), left);
+    }
+
+    #[test]
+    fn a_report_is_a_child_too() {
+        let (_dir, queue) = scratch();
+        let parent = put(&queue, Lane::Relay, b"x");
+        let mut entry = claimed(&queue, Lane::Relay, &parent);
+        let report = Spawn::Reported {
+            recipients: vec![1],
+            report: Report::Failure,
+        };
+        let bounce = entry
+            .spawn_one(
+                Lane::Relay,
+                &envelope(&["ann@example.org"]),
+                &mut &b"bounce"[..],
+                report,
+            )
+            .unwrap();
+        assert!(entry.recipients()[1].failure_reported && !entry.recipients()[0].failure_reported);
+        entry.finish().unwrap();
+        assert_eq!(ids(&queue, Place::Relay), [bounce]);
+    }
+}

@@ -430,3 +430,182 @@ const NOTIFY: u8 = 3;
 const LENGTH: u8 = 1;
 const CONTENT_SUM: u8 = 2;
 const WHOLE_SUM: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::event::tests::samples;
+    use crate::queue::Place;
+    use crate::queue::tests::{claimed, put, scratch};
+    use std::io::{Read, Write};
+
+    /// A message of two chunks and a bit with one journal record of each kind, and where each part
+    /// ends.
+    fn sample(content: &[u8]) -> (Vec<u8>, u64, Vec<Event>) {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, content);
+        let path = queue.path().join("local").join(id.as_str());
+        let end_at = std::fs::metadata(&path).unwrap().len();
+        let mut entry = claimed(&queue, Lane::Local, &id);
+        let events = samples();
+        for event in &events {
+            entry.record(std::slice::from_ref(event)).unwrap();
+        }
+        (std::fs::read(&path).unwrap(), end_at, events)
+    }
+
+    fn read_bytes(bytes: &[u8], depth: Depth) -> Result<Contents, Unreadable> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        read(&file, depth)
+    }
+
+    fn history(contents: &Contents) -> Vec<Event> {
+        contents.history.iter().map(|r| r.event.clone()).collect()
+    }
+
+    #[test]
+    fn cut_anywhere_it_is_damaged_or_has_every_event_before_the_cut() {
+        let (bytes, end_at, events) = sample(b"Subject: x\r\n\r\nhello\r\n");
+        let mut seen = 0;
+        for cut in 0..=bytes.len() {
+            let part = &bytes[..cut];
+            match read_bytes(part, Depth::Verify) {
+                Ok(contents) => assert!(cut as u64 >= end_at && contents.end <= cut as u64),
+                Err(Unreadable::Damaged(_)) => assert!((cut as u64) < end_at, "cut at {cut}"),
+                Err(other) => panic!("{other}"),
+            }
+            if let Ok(contents) = read_bytes(part, Depth::History) {
+                let history = history(&contents);
+                assert!(history.len() >= seen && events.starts_with(&history));
+                seen = history.len();
+                // Zeros behind the cut are what a file system leaves that grew the file too early;
+                // a record that ends in zeros may be made whole by them.
+                let zeros = read_bytes(&[part, &[0; 100]].concat(), Depth::History).unwrap();
+                let zeros = self::history(&zeros);
+                assert!(events.starts_with(&zeros) && zeros.len() >= history.len());
+            }
+        }
+        assert_eq!(seen, events.len());
+    }
+
+    #[test]
+    fn any_flipped_bit_is_damage_before_end_and_the_end_of_the_journal_behind() {
+        let (bytes, end_at, events) = sample(b"hello\r\n");
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let behind = (bit / 8) as u64 >= end_at;
+            match read_bytes(&bad, Depth::Verify) {
+                Ok(_) => assert!(behind, "bit {bit}"),
+                Err(Unreadable::Damaged(_)) => assert!(!behind, "bit {bit}"),
+                // The version's own bits: a newer program's file stays where it is.
+                Err(Unreadable::Newer(_)) => assert!(bit / 8 < 14, "bit {bit}"),
+                Err(Unreadable::Io(e)) => panic!("{e}"),
+            }
+            if behind {
+                let history = history(&read_bytes(&bad, Depth::History).unwrap());
+                assert!(events.starts_with(&history) && history.len() < events.len());
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_verified_and_streamed() {
+        let content: Vec<u8> = (0..=250).cycle().take(2 * CHUNK + 77).collect();
+        let (bytes, end_at, _) = sample(&content);
+        let contents = read_bytes(&bytes, Depth::Verify).unwrap();
+        assert_eq!(contents.content_length, content.len() as u64);
+        for at in (0..usize::try_from(end_at).unwrap()).step_by(997) {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert!(read_bytes(&bad, Depth::Verify).is_err(), "byte {at}");
+        }
+        // A chunk that is missing or doubled is noticed although each of them is sound.
+        let start = usize::try_from(contents.content_at).unwrap();
+        let chunk = start..start + HEADER + CHUNK;
+        let doubled = [
+            &bytes[..chunk.end],
+            &bytes[chunk.clone()],
+            &bytes[chunk.end..],
+        ]
+        .concat();
+        let missing = [&bytes[..chunk.start], &bytes[chunk.end..]].concat();
+        for bad in [doubled, missing] {
+            assert!(read_bytes(&bad, Depth::Verify).is_err());
+            assert!(read_bytes(&bad, Depth::Skim).is_err());
+        }
+    }
+
+    #[test]
+    fn skimming_sees_what_verifying_sees() {
+        for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+            let (bytes, _, _) = sample(&vec![b'x'; length]);
+            let (a, b) = (
+                read_bytes(&bytes, Depth::Verify).unwrap(),
+                read_bytes(&bytes, Depth::Skim).unwrap(),
+            );
+            assert_eq!(
+                (a.content_length, a.content_sum, a.end),
+                (b.content_length, b.content_sum, b.end)
+            );
+            assert_eq!(a.state.recipients, b.state.recipients);
+        }
+    }
+
+    #[test]
+    fn what_is_no_queue_file_is_damaged_and_what_is_newer_is_not() {
+        let magic = frame::magic_line();
+        let cases: [&[u8]; 6] = [
+            b"",
+            b"From ann",
+            b"yubin queue ",
+            b"yubin queue x\n",
+            b"yubin queue 0\n",
+            &magic,
+        ];
+        for bytes in cases {
+            assert!(
+                matches!(
+                    read_bytes(bytes, Depth::Verify),
+                    Err(Unreadable::Damaged(_))
+                ),
+                "{bytes:?}"
+            );
+        }
+        assert!(matches!(
+            read_bytes(b"yubin queue 2\n", Depth::Verify),
+            Err(Unreadable::Newer(2))
+        ));
+    }
+
+    #[test]
+    fn all_wishes_come_back() {
+        let (_dir, queue) = scratch();
+        let mut envelope =
+            crate::queue::tests::envelope(&["bob@example.org", "\"e v e\"@[192.0.2.1]"]);
+        envelope.reverse_path = ReversePath::Null;
+        envelope.body = Body::EightBitMime;
+        envelope.ret = Some(Ret::Headers);
+        envelope.envid = Some("id+3D1".into());
+        envelope.recipients[0].notify = Notify::Never;
+        envelope.recipients[1].notify = Notify::On {
+            success: true,
+            failure: false,
+            delay: true,
+        };
+        envelope.recipients[1].orcpt = Some("rfc822;x@y".into());
+        let origin = Origin::now(crate::Source::Submission { uid: 7 });
+        let draft = queue.draft(Lane::Relay, &envelope, &origin).unwrap();
+        let id = queue.commit(vec![draft.finish().unwrap()]).unwrap()[0];
+        let entry = claimed(&queue, Lane::Relay, &id);
+        assert_eq!(*entry.envelope(), envelope);
+        assert_eq!(entry.origin().source, origin.source);
+        assert_eq!(entry.size(), 0);
+        let mut content = Vec::new();
+        entry.content().read_to_end(&mut content).unwrap();
+        assert_eq!(content, b"");
+        assert_eq!(queue.find(&id).unwrap(), Some(Place::Relay));
+    }
+}

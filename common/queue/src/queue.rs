@@ -349,6 +349,58 @@ pub(crate) mod tests {
         (dir, queue)
     }
 
+    /// From ann to as many as are named.
+    pub(crate) fn envelope(recipients: &[&str]) -> base::Envelope {
+        let recipients = recipients
+            .iter()
+            .map(|r| base::Recipient::new(r.parse().unwrap()))
+            .collect();
+        let sender = base::ReversePath::Address("ann@example.org".parse().unwrap());
+        base::Envelope::new(sender, recipients)
+    }
+
+    /// A complete message that is not committed.
+    pub(crate) fn sealed(queue: &Queue, lane: Lane, content: &[u8]) -> crate::Sealed {
+        let origin = crate::Origin::now(crate::Source::Network(crate::Client::default()));
+        let mut draft = queue
+            .draft(
+                lane,
+                &envelope(&["bob@example.org", "eve@example.org"]),
+                &origin,
+            )
+            .unwrap();
+        draft.write(content).unwrap();
+        draft.finish().unwrap()
+    }
+
+    /// A message in the queue.
+    pub(crate) fn put(queue: &Queue, lane: Lane, content: &[u8]) -> QueueId {
+        queue
+            .commit(vec![sealed(queue, lane, content)])
+            .unwrap()
+            .remove(0)
+    }
+
+    /// Claims what must be free, or soon: another test's fork may hold our locks until its exec.
+    pub(crate) fn claimed(queue: &Queue, lane: Lane, id: &QueueId) -> crate::Entry {
+        for _ in 0..1000 {
+            match queue.claim(lane, id).unwrap() {
+                crate::Claim::Entry(entry) => return *entry,
+                crate::Claim::Busy => std::thread::sleep(Duration::from_millis(5)),
+                other => panic!("{id}: {other:?}"),
+            }
+        }
+        panic!("{id}: still busy");
+    }
+
+    /// All ids of a place.
+    pub(crate) fn ids(queue: &Queue, place: Place) -> Vec<QueueId> {
+        let mut ids = Vec::new();
+        queue.dir(place).unwrap().ids(|id| ids.push(id)).unwrap();
+        ids.sort();
+        ids
+    }
+
     #[test]
     fn a_private_root_gets_its_directories() {
         let dir = tempfile::tempdir().unwrap();

@@ -162,3 +162,55 @@ fn is_locked(file: &File) -> bool {
     let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
     asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Attempt, Event};
+    use crate::queue::tests::{claimed, put, scratch};
+    use crate::state::Outcome;
+    use base::Status;
+
+    #[test]
+    fn shows_recipients_reasons_and_who_is_at_it() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Relay, b"hello");
+        let attempt = Attempt {
+            status: Status::NO_ANSWER,
+            reply: "connection refused".into(),
+            host: Some("mx.example.org[192.0.2.1]:25".into()),
+        };
+        let mut entry = claimed(&queue, Lane::Relay, &id);
+        let next = SystemTime::now();
+        entry
+            .record(&[Event::Deferred {
+                recipient: 0,
+                attempt: attempt.clone(),
+                next,
+            }])
+            .unwrap();
+        let all = queue.list().unwrap();
+        let view = &all[0];
+        assert_eq!(
+            (view.place, view.lane, view.size),
+            (Place::Relay, Some(Lane::Relay), 5)
+        );
+        assert!(view.active && view.damage.is_none() && view.history.is_empty());
+        let Outcome::Pending {
+            last: Some((_, last)),
+        } = &view.recipients[0].outcome
+        else {
+            panic!("{:?}", view.recipients[0]);
+        };
+        assert_eq!(*last, attempt);
+        assert_eq!(
+            view.reverse_path.as_ref().unwrap().to_string(),
+            "ann@example.org"
+        );
+        drop(entry);
+        let view = queue.view(&id).unwrap().unwrap();
+        assert!(!view.active);
+        assert_eq!(view.history.len(), 1);
+        assert!(queue.view(&QueueId::generate().unwrap()).unwrap().is_none());
+    }
+}

@@ -119,3 +119,34 @@ impl AsFd for Watch {
         self.inotify.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Lane;
+    use crate::queue::tests::{claimed, put, scratch};
+
+    #[test]
+    fn what_is_announced_is_free() {
+        let (_dir, queue) = scratch();
+        let watch = Watch::start(&queue, &[Place::Local, Place::Relay]).unwrap();
+        assert_eq!(
+            watch.wait(Duration::from_millis(20)).unwrap(),
+            Woken::default()
+        );
+        std::thread::scope(|scope| {
+            scope.spawn(|| put(&queue, Lane::Local, b"x"));
+            let woken = watch.wait(Duration::from_secs(10)).unwrap();
+            let (place, id) = woken.names[0];
+            assert_eq!(place, Place::Local);
+            let entry = claimed(&queue, Lane::Local, &id);
+            entry.hand_over(Lane::Relay).unwrap();
+            let woken = watch.wait(Duration::from_secs(10)).unwrap();
+            assert!(woken.names.contains(&(Place::Relay, id)), "{woken:?}");
+        });
+        let id = put(&queue, Lane::Relay, b"x");
+        watch.take().unwrap();
+        assert!(queue.hasten(Lane::Relay, &id).unwrap());
+        assert_eq!(watch.take().unwrap().names, [(Place::Relay, id)]);
+    }
+}
