@@ -262,7 +262,7 @@ mod tests {
             let body = part
                 .content
                 .transfer_encoding()
-                .decode(&message[part.body.clone()]);
+                .decode(structure.slice(&message, &part.body));
             let shown = charset::decode(&part.content.charset(), &body);
             assert_eq!(shown.replace("\r\n", "\n"), text);
         }
@@ -296,7 +296,7 @@ mod tests {
         let bytes = part
             .content
             .transfer_encoding()
-            .decode(&message[part.body.clone()]);
+            .decode(structure.slice(&message, &part.body));
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
     }
 }
