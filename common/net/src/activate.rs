@@ -5,7 +5,7 @@
 //! configured [`Listen`]s by systemd's name, else by the local port, else it is the first.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -142,13 +142,32 @@ pub fn listen(listens: &[Listen], inetd: bool) -> Result<Sockets, Fail> {
         ..Sockets::none()
     };
     for listen in listens {
-        let listener = bind(listen.addr).doing(|| format!("listen on {}", listen.addr))?;
+        let listener = match bind(listen.addr) {
+            // `::` beside `0.0.0.0` means "IPv6 too, where there is any".
+            Err(e) if lacks_ipv6(&e) && listen.addr.ip() == Ipv6Addr::UNSPECIFIED => {
+                log::info!("no IPv6 on this host, {} is left out", listen.addr);
+                continue;
+            }
+            other => other.doing(|| format!("listen on {}", listen.addr))?,
+        };
         sockets.listeners.push(Listening {
             listener: Listener::Tcp(listener),
             listen: *listen,
         });
     }
+    if sockets.listeners.is_empty() {
+        return Err(Fail::config(
+            "no address to listen on; set LISTEN in yubin.def",
+        ));
+    }
     Ok(sockets)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let lack = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| lack.contains(&errno))
 }
 
 impl Sockets {

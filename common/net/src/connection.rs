@@ -533,12 +533,13 @@ impl Io {
         true
     }
 
-    /// Whether input may be read now.
+    /// Whether input may be read now. A handshake is the loop's own business: a protocol that is
+    /// paused does not stop it.
     pub(crate) fn may_read(&self) -> bool {
         self.readable
             && !self.ended
             && !matches!(self.crypt, Crypt::Wanted)
-            && !self.paused
+            && (!self.paused || self.is_handshaking())
             && self.closing == Closing::No
             && self.input.len() < self.input_limit
             && self.output.len() < HIGH_WATER

@@ -90,12 +90,23 @@ where
     F: FnMut(&Accepted) -> P,
 {
     let bridge = sockets.take_bridge();
+    raise_descriptor_limit();
     let mut server = Server::new(sockets, factory, options)?;
     notify("READY=1");
     let served = server.serve();
     drop(server);
     Sockets::finish(bridge);
     served
+}
+
+/// As many descriptors as we may have: a connection needs one, and its work some more.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(e) = raised {
+        log::warn!("raise the limit of open files: {e}");
+    }
 }
 
 struct Server<P: Protocol, F> {
