@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod escape;
 pub mod fail;
 pub mod log;
+pub mod packet;
 pub mod privilege;
 pub mod root;
 pub mod status;

@@ -120,6 +120,19 @@ pub fn local_offset(unix: i64) -> i32 {
     i32::try_from(parts.tm_gmtoff).unwrap_or(0)
 }
 
+/// Rows and columns of the terminal behind `fd`; `None` where there is none, or it does not say.
+pub fn window_size(fd: impl AsFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize to a pointer to a live one.
+    let answer = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// `no_new_privs`: from here on no exec can gain a privilege (prctl(2)).
 pub fn no_new_privileges() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;

@@ -1,0 +1,54 @@
+//! checkpw - the only program that sees a password. See checkpw(8).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use account::{Service, server, worker};
+use base::{Config, Doing, Fail, Root, sys};
+
+const USAGE: &str = "usage: checkpw --service smtp|pop3|imap [-f file]   (started by a daemon, with its socket on fd 0)
+       checkpw -n [-f file]                            check the configuration and the users file
+       checkpw --help";
+
+fn main() -> ExitCode {
+    base::log::init("checkpw");
+    match run(std::env::args_os().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => fail.report(),
+    }
+}
+
+fn run(args: Vec<OsString>) -> Result<(), Fail> {
+    let mut options = getopts::Options::new();
+    options
+        .optflag("n", "", "")
+        .optopt("f", "", "", "FILE")
+        .optopt("", "service", "", "NAME");
+    options.optflag("", "worker", "").optflag("h", "help", "");
+    let given = options
+        .parse(args)
+        .map_err(|e| Fail::usage(format!("{e}\n{USAGE}")))?;
+    if given.opt_present("help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let root = Root::from_env();
+    let file = given.opt_str("f").map(PathBuf::from);
+    let config = Config::load(&root, file.as_deref())?;
+    if given.opt_present("n") {
+        return account::Users::open(&root, &config).map(drop);
+    }
+    let service = given
+        .opt_str("service")
+        .and_then(|name| Service::parse(&name))
+        .ok_or_else(|| Fail::usage(USAGE))?;
+    match (given.opt_present("worker"), given.free.as_slice()) {
+        (true, [name, uid, gid]) => worker::run(&root, &config, name, uid, gid),
+        (false, []) => {
+            let socket = sys::inherited(0).doing(|| "take the socket on fd 0")?;
+            server::serve(socket, &root, &config, service)
+        }
+        _ => Err(Fail::usage(USAGE)),
+    }
+}

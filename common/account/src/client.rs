@@ -1,0 +1,204 @@
+//! A daemon's end of its `checkpw`: started before the daemon gives up root, asked without waiting.
+//!
+//! Answers come on a thread of their own, by the callback that was given with the request. When
+//! `checkpw` dies, everything that waits hears [`Answer::Unavailable`], and while this process may
+//! still start one, the next request starts another.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base::packet::Packets;
+use base::{Doing, Fail, Root};
+
+use crate::message::{Answer, Request, Service, decode_answer, encode_request};
+
+/// Where `make install` puts the program, for daemons that lie elsewhere.
+const INSTALLED: &str = "/usr/sbin/checkpw";
+/// The pause between two starts.
+const RESTART: Duration = Duration::from_secs(1);
+/// How long [`Checkpw::ask`] waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Then = Box<dyn FnOnce(Answer) + Send>;
+
+/// The daemon's `checkpw`. Cheap to clone.
+#[derive(Clone)]
+pub struct Checkpw(Arc<Inner>);
+
+struct Inner {
+    command: Mutex<Command>,
+    link: Mutex<Option<Arc<Link>>>,
+    started: Mutex<Instant>,
+    next: AtomicU64,
+}
+
+/// One running `checkpw`.
+struct Link {
+    socket: Packets,
+    child: Mutex<Child>,
+    waiting: Mutex<HashMap<u64, Then>>,
+}
+
+impl Checkpw {
+    /// Starts it: the program beside our own, else the installed one. `config` is what `-f` named.
+    pub fn start(root: &Root, config: Option<&Path>, service: Service) -> Result<Self, Fail> {
+        Self::start_program(&program(), root, config, service)
+    }
+
+    /// Starts this program.
+    pub fn start_program(
+        program: &Path,
+        root: &Root,
+        config: Option<&Path>,
+        service: Service,
+    ) -> Result<Self, Fail> {
+        let mut command = Command::new(program);
+        command
+            .env("YUBIN_ROOT", root.dir())
+            .args(["--service", service.name()]);
+        if let Some(file) = config {
+            command.arg("-f").arg(file);
+        }
+        let link = launch(&mut command)?;
+        Ok(Self(Arc::new(Inner {
+            command: Mutex::new(command),
+            link: Mutex::new(Some(link)),
+            started: Mutex::new(Instant::now()),
+            next: AtomicU64::new(1),
+        })))
+    }
+
+    /// A number for an exchange, that no other exchange of this daemon has.
+    pub fn conversation(&self) -> u64 {
+        self.0.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks; `then` gets the answer on another thread. Never blocks.
+    pub fn submit(&self, request: &Request, then: impl FnOnce(Answer) + Send + 'static) {
+        let link = match self.link() {
+            Ok(link) => link,
+            Err(fail) => return then(Answer::Unavailable(fail.to_string())),
+        };
+        let id = self.conversation();
+        lock(&link.waiting).insert(id, Box::new(then));
+        let parts = encode_request(id, request);
+        let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        if let Err(e) = link.socket.try_send(&slices, &[])
+            && let Some(then) = lock(&link.waiting).remove(&id)
+        {
+            then(Answer::Unavailable(format!("ask checkpw: {e}")));
+        }
+    }
+
+    /// Asks and waits, for programs without a loop.
+    pub fn ask(&self, request: &Request) -> Answer {
+        let (send, receive) = sync_channel(1);
+        self.submit(request, move |answer| {
+            send.send(answer).ok();
+        });
+        receive
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| Answer::Unavailable("checkpw does not answer".into()))
+    }
+
+    /// The running one, or a new one.
+    fn link(&self) -> Result<Arc<Link>, Fail> {
+        let mut link = lock(&self.0.link);
+        if let Some(link) = &*link
+            && matches!(lock(&link.child).try_wait(), Ok(None))
+        {
+            return Ok(Arc::clone(link));
+        }
+        let mut started = lock(&self.0.started);
+        if started.elapsed() < RESTART {
+            return Err(Fail::temp("checkpw has just died"));
+        }
+        *started = Instant::now();
+        let new = launch(&mut lock(&self.0.command))?;
+        log::warn!("checkpw had died and was started again");
+        *link = Some(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+fn launch(command: &mut Command) -> Result<Arc<Link>, Fail> {
+    let doing = || "start checkpw".to_owned();
+    let (ours, theirs) = Packets::pair().doing(doing)?;
+    let child = command
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .spawn()
+        .doing(|| format!("start {}", command.get_program().to_string_lossy()))?;
+    // The command would keep its end of the socket open.
+    command.stdin(Stdio::null());
+    let reader = Packets::from(OwnedFd::from(ours));
+    let socket = duplicate(&reader)?;
+    let link = Arc::new(Link {
+        socket,
+        child: Mutex::new(child),
+        waiting: Mutex::default(),
+    });
+    let told = Arc::clone(&link);
+    thread::Builder::new()
+        .name("checkpw".into())
+        .spawn(move || read_all(&reader, &told))
+        .doing(doing)?;
+    Ok(link)
+}
+
+fn duplicate(packets: &Packets) -> Result<Packets, Fail> {
+    Ok(packets
+        .as_fd()
+        .try_clone_to_owned()
+        .doing(|| "duplicate a socket")?
+        .into())
+}
+
+/// Gives each answer to who waits for it, until the other end closes.
+fn read_all(reader: &Packets, link: &Link) {
+    loop {
+        match reader.receive() {
+            Ok(Some(packet)) => {
+                let socket = packet.fds.into_iter().next();
+                match decode_answer(&packet.parts, socket) {
+                    Some((id, answer)) => {
+                        let then = lock(&link.waiting).remove(&id);
+                        if let Some(then) = then {
+                            then(answer);
+                        }
+                    }
+                    None => log::error!("checkpw sent what is no answer"),
+                }
+            }
+            Ok(None) => break,
+            Err(e) => {
+                log::error!("read from checkpw: {e}");
+                break;
+            }
+        }
+    }
+    let waiting: Vec<_> = lock(&link.waiting).drain().collect();
+    for (_, then) in waiting {
+        then(Answer::Unavailable("checkpw died".into()));
+    }
+}
+
+/// Beside our own program, as in a build directory; else where it is installed.
+fn program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .and_then(|me| me.parent().map(|dir| dir.join("checkpw")))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from(INSTALLED))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

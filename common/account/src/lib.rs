@@ -1,0 +1,22 @@
+//! Who the users are, and how one of them proves it.
+//!
+//! [`Users`] answers who exists. Secrets are seen by one program alone, `checkpw`: a daemon starts
+//! it before it gives up root ([`Checkpw::start`]), hands it what the client said, and gets back
+//! "go on", "no", or a [`Grant`]. With the grant comes the way to the user's mail, so that a front
+//! never names a user whose mail it wants.
+
+mod client;
+mod message;
+mod passwd;
+pub mod sasl;
+pub mod secret;
+pub mod server;
+mod user;
+mod users;
+pub mod worker;
+
+pub use client::Checkpw;
+pub use message::{Answer, Grant, Request, Service, StoreAccess};
+pub use sasl::Mechanism;
+pub use user::{User, UserName};
+pub use users::Users;

@@ -1,0 +1,185 @@
+//! `checkpw` itself: reads requests from its daemon's socket, answers each, and ends with the
+//! daemon.
+//!
+//! The main thread reads; a few threads answer, because hashing takes time and a lookup may block.
+//! Garbage on the socket costs that packet only. Secrets stay in this process, and out of the log.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use base::packet::{Packet, Packets};
+use base::{Config, Doing, Fail, Root};
+
+use crate::message::{Answer, Grant, Request, Service, StoreAccess, decode_request, encode_answer};
+use crate::sasl::{Claim, Exchange, Step};
+use crate::user::User;
+use crate::users::Users;
+use crate::worker::Workers;
+
+/// Threads that answer. Argon2 takes 64 MiB in each.
+const THREADS: usize = 4;
+/// Requests read and not yet answered; beyond that the daemon waits.
+const BACKLOG: usize = 256;
+/// Exchanges under way; a daemon with more has lost count.
+const EXCHANGES: usize = 20_000;
+/// The pause before "wrong password".
+const DELAY: Duration = Duration::from_secs(2);
+
+/// Serves until the daemon is gone.
+pub fn serve(socket: OwnedFd, root: &Root, config: &Config, service: Service) -> Result<(), Fail> {
+    let server = Arc::new(Server {
+        socket: Packets::from(socket),
+        users: Users::open(root, config)?,
+        service,
+        workers: Workers::new(root, config, service)?,
+        exchanges: Mutex::new(HashMap::new()),
+    });
+    let (work, todo) = sync_channel(BACKLOG);
+    let todo = Arc::new(Mutex::new(todo));
+    for _ in 0..THREADS {
+        let (server, todo) = (Arc::clone(&server), Arc::clone(&todo));
+        thread::Builder::new()
+            .spawn(move || server.answer_all(&todo))
+            .doing(|| "start a thread")?;
+    }
+    server.read_all(&work)
+}
+
+struct Server {
+    socket: Packets,
+    users: Users,
+    service: Service,
+    workers: Workers,
+    exchanges: Mutex<HashMap<u64, Exchange>>,
+}
+
+impl Server {
+    fn read_all(&self, work: &SyncSender<Packet>) -> Result<(), Fail> {
+        loop {
+            match self.socket.receive() {
+                Ok(Some(packet)) => {
+                    if work.send(packet).is_err() {
+                        return Err(Fail::temp("all threads are gone"));
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                    log::warn!("garbage from the daemon: {e}");
+                }
+                Err(e) => return Err(Fail::io("read from the daemon", e)),
+            }
+            self.workers.reap();
+        }
+    }
+
+    fn answer_all(&self, todo: &Mutex<Receiver<Packet>>) {
+        loop {
+            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(packet) = next else { return };
+            let Some((id, request)) = decode_request(&packet.parts) else {
+                log::warn!("a request that is none from the daemon");
+                continue;
+            };
+            let (parts, socket) = encode_answer(id, self.answer(request));
+            let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let fds: Vec<_> = socket.iter().map(AsRawFd::as_raw_fd).collect();
+            if let Err(e) = self.socket.send(&slices, &fds) {
+                // The daemon is gone; the reading thread sees the same.
+                log::debug!("answer to the daemon: {e}");
+            }
+        }
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        let outcome = match request {
+            Request::Begin {
+                conversation,
+                mechanism,
+                initial,
+            } => {
+                let (exchange, step) = Exchange::begin(mechanism, initial.as_deref());
+                return self.step(conversation, exchange, step);
+            }
+            Request::Continue {
+                conversation,
+                response,
+            } => {
+                let exchange = self.exchanges().remove(&conversation);
+                let Some(mut exchange) = exchange else {
+                    return Answer::Malformed("no exchange is under way".into());
+                };
+                let step = exchange.step(&response);
+                return self.step(conversation, exchange, step);
+            }
+            Request::Cancel { conversation } => {
+                self.exchanges().remove(&conversation);
+                return Answer::Unknown;
+            }
+            Request::Lookup { name } => {
+                return match self.users.lookup(&name) {
+                    Ok(Some(user)) => Answer::Found(user),
+                    Ok(None) => Answer::Unknown,
+                    Err(fail) => unavailable(&fail),
+                };
+            }
+            Request::Password { name, password } => self.users.verify(&name, &password),
+            Request::Apop {
+                name,
+                timestamp,
+                digest,
+            } => self.users.verify_apop(&name, &timestamp, digest.as_bytes()),
+        };
+        self.conclude(outcome)
+    }
+
+    fn step(&self, conversation: u64, exchange: Exchange, step: Step) -> Answer {
+        match step {
+            Step::Challenge(challenge) => {
+                let mut exchanges = self.exchanges();
+                if exchanges.len() >= EXCHANGES {
+                    return Answer::Unavailable("too many logins at once".into());
+                }
+                exchanges.insert(conversation, exchange);
+                Answer::Challenge(challenge.to_vec())
+            }
+            Step::Claim(Claim { name, password }) => {
+                self.conclude(self.users.verify(&name, &password))
+            }
+            Step::Malformed(what) => Answer::Malformed(what.into()),
+            Step::NotYours => Answer::Refused { delay: DELAY },
+        }
+    }
+
+    fn conclude(&self, outcome: Result<Option<User>, Fail>) -> Answer {
+        match outcome {
+            Ok(Some(user)) => match self.way_to_mail(&user) {
+                Ok(store) => Answer::Granted(Grant { user, store }),
+                Err(fail) => unavailable(&fail),
+            },
+            Ok(None) => Answer::Refused { delay: DELAY },
+            Err(fail) => unavailable(&fail),
+        }
+    }
+
+    fn way_to_mail(&self, user: &User) -> Result<StoreAccess, Fail> {
+        match self.service {
+            Service::Smtp => Ok(StoreAccess::None),
+            Service::Pop3 | Service::Imap => self.workers.start(user),
+        }
+    }
+
+    fn exchanges(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Exchange>> {
+        self.exchanges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(fail: &Fail) -> Answer {
+    log::error!("{fail}");
+    Answer::Unavailable(fail.to_string())
+}

@@ -1,0 +1,68 @@
+//! A mail user, and the names that one can have.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A user's name: it becomes a file's name in the spool, so it has no `/`, no control character
+/// and no leading dot or hyphen. ASCII letters, digits and `._-+@=`, at most 64 octets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(String);
+
+impl UserName {
+    /// `None` for what cannot be a user.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"._-+@=".contains(&b);
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(good);
+        (fits && !text.starts_with(['.', '-'])).then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose mail it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: UserName,
+    pub uid: u32,
+    pub gid: u32,
+    /// The full name, as `sendmail` writes it into From.
+    pub gecos: String,
+    pub home: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        for good in ["ann", "ann.b", "a-b_c", "ann@example.org", "0"] {
+            assert!(UserName::parse(good).is_some(), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".ann",
+            "-rf",
+            "a/b",
+            "a b",
+            "a\n",
+            "a\0",
+            "ä",
+            "a:b",
+            long.as_str(),
+        ] {
+            assert!(UserName::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

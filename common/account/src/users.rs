@@ -1,0 +1,220 @@
+//! Who exists: the users file where there is one, else the host's Unix users.
+//!
+//! The file is looked at on every question and read again when it changed. One that is broken or
+//! gone leaves the last good one in force and says so in the log, once.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{Config, Doing, Fail, Root};
+
+use crate::passwd::{self, Entries, Entry};
+use crate::secret::{self, Secret};
+use crate::user::{User, UserName};
+
+/// The users of this host. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Users(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    File { path: PathBuf, state: Mutex<State> },
+    Unix,
+}
+
+#[derive(Debug)]
+struct State {
+    stamp: Option<Stamp>,
+    entries: Arc<Entries>,
+}
+
+/// What changes when a file is changed or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    ino: u64,
+    size: u64,
+    mtime: (i64, i64),
+}
+
+impl Users {
+    /// USERS_FILE where it exists. In a private root there are no Unix users.
+    pub fn open(root: &Root, config: &Config) -> Result<Self, Fail> {
+        let path = &config.users_file;
+        match stamp(path) {
+            Ok(stamp) => {
+                let entries = Arc::new(passwd::load(path)?);
+                let state = Mutex::new(State {
+                    stamp: Some(stamp),
+                    entries,
+                });
+                Ok(Self(Arc::new(Source::File {
+                    path: path.clone(),
+                    state,
+                })))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !root.is_private() => {
+                Ok(Self(Arc::new(Source::Unix)))
+            }
+            Err(e) => Err(e).doing(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// The user of that name, as it is written or in lower case. An error is a doubt, not a no.
+    pub fn lookup(&self, name: &str) -> Result<Option<User>, Fail> {
+        Ok(self.entry(name)?.map(|entry| entry.user))
+    }
+
+    /// Whether the user exists and `password` fits, in a time that does not say which failed.
+    pub fn verify(&self, name: &str, password: &[u8]) -> Result<Option<User>, Fail> {
+        let entry = self.entry(name)?;
+        match entry {
+            Some(Entry {
+                user,
+                secret: Some(secret),
+            }) => Ok(secret.verify(password).then_some(user)),
+            Some(Entry { secret: None, .. }) | None => {
+                secret::nobody(self.sample().as_ref()).verify(password);
+                Ok(None)
+            }
+        }
+    }
+
+    /// RFC 1939 7.
+    pub fn verify_apop(
+        &self,
+        name: &str,
+        timestamp: &str,
+        digest: &[u8],
+    ) -> Result<Option<User>, Fail> {
+        let entry = self.entry(name)?;
+        let secret = entry.as_ref().and_then(|e| e.secret.clone());
+        let fits = secret
+            .unwrap_or_else(|| secret::nobody(None))
+            .verify_apop(timestamp, digest);
+        Ok(entry.filter(|_| fits).map(|e| e.user))
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<Entry>, Fail> {
+        let Some(exact) = UserName::parse(name) else {
+            return Ok(None);
+        };
+        let folded = UserName::parse(&name.to_ascii_lowercase()).unwrap_or_else(|| exact.clone());
+        match &*self.0 {
+            Source::File { path, state } => {
+                let entries = current(path, state);
+                Ok(entries
+                    .get(&exact)
+                    .or_else(|| entries.get(&folded))
+                    .cloned())
+            }
+            Source::Unix => match unix(&exact)? {
+                Some(user) => Ok(Some(Entry { user, secret: None })),
+                None => Ok(unix(&folded)?.map(|user| Entry { user, secret: None })),
+            },
+        }
+    }
+
+    /// Some user's secret: an unknown user's password is hashed in the same way.
+    fn sample(&self) -> Option<Secret> {
+        match &*self.0 {
+            Source::File { path, state } => {
+                current(path, state).values().find_map(|e| e.secret.clone())
+            }
+            Source::Unix => None,
+        }
+    }
+}
+
+/// The file's entries as they are now, or as they last were good.
+fn current(path: &Path, state: &Mutex<State>) -> Arc<Entries> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = stamp(path).ok();
+    if now != state.stamp {
+        match passwd::load(path) {
+            Ok(entries) => state.entries = Arc::new(entries),
+            Err(fail) => log::error!("{fail}; the users stay what they were"),
+        }
+        state.stamp = now;
+    }
+    Arc::clone(&state.entries)
+}
+
+fn stamp(path: &Path) -> std::io::Result<Stamp> {
+    let meta = std::fs::metadata(path)?;
+    Ok(Stamp {
+        ino: meta.ino(),
+        size: meta.size(),
+        mtime: (meta.mtime(), meta.mtime_nsec()),
+    })
+}
+
+fn unix(name: &UserName) -> Result<Option<User>, Fail> {
+    let found =
+        nix::unistd::User::from_name(name.as_str()).doing(|| format!("look up user {name}"))?;
+    Ok(found.map(|u| User {
+        name: name.clone(),
+        uid: u.uid.as_raw(),
+        gid: u.gid.as_raw(),
+        gecos: u
+            .gecos
+            .to_string_lossy()
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        home: u.dir,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(text: &str) -> (tempfile::TempDir, Users) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("etc/yubin")).unwrap();
+        std::fs::write(dir.path().join("etc/yubin/users"), text).unwrap();
+        let root = Root::new(dir.path());
+        let config = Config::parse(&root, "", Path::new("yubin.def")).unwrap();
+        let users = Users::open(&root, &config).unwrap();
+        (dir, users)
+    }
+
+    #[test]
+    fn names_are_found_as_written_or_in_lower_case() {
+        let (_dir, users) = users("ann:{PLAIN}pw:1:1\nBob:{PLAIN}pw:2:2\nnologin::3:3\n");
+        assert_eq!(users.lookup("ANN").unwrap().unwrap().uid, 1);
+        assert_eq!(users.lookup("Bob").unwrap().unwrap().uid, 2);
+        assert!(users.lookup("bob").unwrap().is_none());
+        assert!(users.lookup("../ann").unwrap().is_none());
+        assert!(users.verify("ann", b"pw").unwrap().is_some());
+        assert!(users.verify("ann", b"").unwrap().is_none());
+        assert!(users.verify("nologin", b"").unwrap().is_none());
+        assert!(users.verify("nobody", b"\0nobody").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_a_broken_one_does_not() {
+        let (dir, users) = users("ann:{PLAIN}pw:1:1\n");
+        let path = dir.path().join("etc/yubin/users");
+        std::fs::write(&path, "ann:{PLAIN}new:1:1\ncy:{PLAIN}x:2:2\n").unwrap();
+        assert!(users.verify("ann", b"new").unwrap().is_some());
+        std::fs::write(&path, "broken").unwrap();
+        assert!(users.lookup("cy").unwrap().is_some());
+        std::fs::remove_file(&path).unwrap();
+        assert!(users.lookup("cy").unwrap().is_some());
+        std::fs::write(&path, "dan:{PLAIN}x:2:2\n").unwrap();
+        assert!(users.lookup("cy").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_private_root_has_no_unix_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let config = Config::parse(&root, "", Path::new("yubin.def")).unwrap();
+        assert!(Users::open(&root, &config).is_err());
+        let users = Users(Arc::new(Source::Unix));
+        assert_eq!(users.lookup("root").unwrap().unwrap().uid, 0);
+    }
+}
