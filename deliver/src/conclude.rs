@@ -17,6 +17,7 @@ use crate::message::Rest;
 use crate::plan::{Child, Step};
 use crate::report::Line;
 use crate::schedule::{self, Trouble};
+use crate::worker::LOCKED;
 
 /// What concluding needs besides the message.
 pub(crate) struct Ending<'a> {
@@ -103,7 +104,7 @@ impl Ending<'_> {
                 )
             }
             Step::Defer { status, text } => {
-                let trouble = if status == Status::new(4, 2, 0) {
+                let trouble = if status == LOCKED {
                     Trouble::Locked
                 } else {
                     Trouble::Other

@@ -56,10 +56,8 @@ impl<T> Dispatch<T> {
                 Some(heap) => break heap,
                 None if state.closed => return None,
                 None => {
-                    state = self
-                        .wake
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
+                    let woken = self.wake.wait(state);
+                    state = woken.unwrap_or_else(PoisonError::into_inner);
                 }
             }
         };

@@ -68,10 +68,8 @@ impl Flight {
                 }
                 None if state.flying.len() <= limit => return,
                 None => {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
+                    let woken = self.changed.wait(state);
+                    state = woken.unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

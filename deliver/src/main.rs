@@ -31,6 +31,7 @@ use rules::aliases::Aliases;
 use store::Spool;
 
 use crate::helper::Helper;
+use crate::recipient::Rights;
 use crate::runner::{Mode, Runner};
 use crate::signals::Signals;
 
@@ -56,8 +57,10 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     }
     let signals = Signals::catch()?;
     let helper = match privilege::is_installed_root(&root) {
-        true => Some(Helper::start(|user, socket| {
-            recipient::serve(&root, &config, user, &socket)
+        true => Some(Helper::start(&Rights {
+            root: &root,
+            config: &config,
+            users: Users::open(&root, &config)?,
         })?),
         false => None,
     };
@@ -69,9 +72,14 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         Some(_) => None,
         None => Some(Spool::open(&root, &recipient::patient(&config))?),
     };
+    // Where there is a helper, it knows the users.
+    let users = match helper {
+        Some(_) => None,
+        None => Some(Users::open(&root, &config)?),
+    };
     let runner = Runner {
         queue: Queue::open(&root)?,
-        users: Users::open(&root, &config)?,
+        users,
         config: &config,
         aliases,
         spool,

@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use store::Spool;
 
+use crate::helper;
 use crate::mailbox;
 use crate::packet::Packets;
 
@@ -28,15 +29,39 @@ pub(crate) fn patient(config: &Config) -> Config {
     }
 }
 
+/// What the helper has of the host.
+pub(crate) struct Rights<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) config: &'a Config,
+    pub(crate) users: Users,
+}
+
+impl helper::Root for Rights<'_> {
+    fn user(&self, name: &str) -> Result<Option<String>, Fail> {
+        known(&self.users, name)
+    }
+
+    fn work(&self, user: &str, socket: &Packets) -> Result<(), Fail> {
+        serve(self, user, socket)
+    }
+}
+
+/// The name of a user's mailbox.
+pub(crate) fn known(users: &Users, name: &str) -> Result<Option<String>, Fail> {
+    Ok(users
+        .lookup(name)?
+        .map(|user| user.name.as_str().to_owned()))
+}
+
 /// Becomes `user` for good, then does what deliver asks.
-pub(crate) fn serve(
-    root: &Root,
-    config: &Config,
-    user: &str,
-    socket: &Packets,
-) -> Result<(), Fail> {
-    // Looked up here, with root's rights: deliver's word is not enough to become somebody.
-    let found = Users::open(root, config)?
+fn serve(rights: &Rights<'_>, user: &str, socket: &Packets) -> Result<(), Fail> {
+    let Rights {
+        root,
+        config,
+        users,
+    } = rights;
+    // Looked up again, with root's rights: deliver's word is not enough to become somebody.
+    let found = users
         .lookup(user)?
         .ok_or_else(|| Fail::temp(format!("user {user} is gone")))?;
     let mail = privilege::unix_group(MAIL_GROUP)?;

@@ -2,11 +2,12 @@
 //! goes to the threads. The directory is the schedule; being woken only makes it faster.
 
 use std::collections::HashSet;
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use account::Users;
-use base::{Config, Fail, Status};
+use base::{Config, Doing, Fail, Status};
 use bounce::Reporter;
 use queue::{Claim, Entry, Lane, Queue, QueueId, Watch};
 use rules::Router;
@@ -20,8 +21,9 @@ use crate::header::Head;
 use crate::helper::Helper;
 use crate::message::{Message, Rest};
 use crate::plan::{Place, Step};
+use crate::recipient;
 use crate::signals::Signals;
-use crate::worker::{Delivery, Work, Workers, from_journal};
+use crate::worker::{Delivery, Unsettled, Work, Workers, from_journal};
 
 /// Mailboxes worked on at the same time.
 const THREADS: usize = 8;
@@ -39,11 +41,29 @@ pub(crate) struct Runner<'a> {
     pub(crate) config: &'a Config,
     pub(crate) queue: Queue,
     pub(crate) aliases: Aliases,
-    pub(crate) users: Users,
+    /// The users, where there is one uid.
+    pub(crate) users: Option<Users>,
     /// The spool, where there is one uid.
     pub(crate) spool: Option<Spool>,
     /// The way to other uids, where there are some.
     pub(crate) helper: Option<Helper>,
+}
+
+/// What the loop hands its work to.
+struct Air<'a> {
+    router: &'a Router,
+    dispatch: &'a Dispatch<Work>,
+    flight: &'a Flight,
+    signals: &'a Signals,
+    helper: Option<&'a Helper>,
+    unsettled: &'a Unsettled,
+}
+
+impl Air<'_> {
+    /// Whether nothing new is to be begun.
+    fn stop(&self) -> bool {
+        self.signals.stop() || self.helper.is_some_and(Helper::is_gone)
+    }
 }
 
 /// Whether the loop goes on after everything due has been tried.
@@ -56,6 +76,9 @@ pub(crate) enum Mode {
 impl Runner<'_> {
     /// Until `signals` say stop, or, in [`Mode::Once`], until everything due has been tried.
     pub(crate) fn run(mut self, mode: Mode, signals: &Signals) -> Result<(), Fail> {
+        let Some(_lane) = self.have_lane(mode, signals)? else {
+            return Ok(());
+        };
         let recovered = self.queue.recover()?;
         if recovered != queue::Recovered::default() {
             log::info!("recovered: {recovered:?}");
@@ -64,6 +87,7 @@ impl Runner<'_> {
         let reporter = Reporter::new(self.config);
         let dispatch = Dispatch::new();
         let flight = Flight::default();
+        let unsettled = Unsettled::default();
         // Taken out, so that the loop can change the rest while the threads use these.
         let (spool, helper) = (self.spool.take(), self.helper.take());
         let workers = Workers {
@@ -75,47 +99,90 @@ impl Runner<'_> {
             },
             spool: spool.as_ref(),
             helper: helper.as_ref(),
+            unsettled: &unsettled,
+        };
+        let air = Air {
+            router: &router,
+            dispatch: &dispatch,
+            flight: &flight,
+            signals,
+            helper: helper.as_ref(),
+            unsettled: &unsettled,
         };
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| workers.run());
             }
-            let done = match mode {
-                Mode::Once => self.once(&router, &dispatch, &flight, signals),
-                Mode::Daemon => self.watch(&router, &dispatch, &flight, signals),
-            };
+            let done = self.settle(&air).and_then(|()| match mode {
+                Mode::Once => self.once(&air),
+                Mode::Daemon => self.watch(&air),
+            });
             flight.wait(0);
             dispatch.close();
-            done
+            match air.helper.is_some_and(Helper::is_gone) {
+                true => Err(Fail::temp("the helper is gone: start deliver again")),
+                false => done,
+            }
         })
     }
 
+    /// The lane is one program's at a time: what another one has announced, this one would not know.
+    /// The lock is on the directory and ends with the process.
+    fn have_lane(&self, mode: Mode, signals: &Signals) -> Result<Option<File>, Fail> {
+        let path = self.queue.path().join(Lane::Local.as_str());
+        let doing = || format!("lock {}", path.display());
+        let lane = File::open(&path).doing(doing)?;
+        let mut said = false;
+        while !signals.stop() {
+            match lane.try_lock() {
+                Ok(()) => return Ok(Some(lane)),
+                Err(TryLockError::Error(e)) => return Err(Fail::io(doing(), e)),
+                Err(TryLockError::WouldBlock) if said => {}
+                Err(TryLockError::WouldBlock) => log::info!("another deliver works the lane"),
+            }
+            if mode == Mode::Once {
+                return Ok(None);
+            }
+            said = true;
+            signals.wait(None, BUSY)?;
+        }
+        Ok(None)
+    }
+
+    /// After a crash: the messages with an announced append before all others, so that nothing
+    /// comes behind a torn tail.
+    fn settle(&self, air: &Air<'_>) -> Result<(), Fail> {
+        let now = SystemTime::now();
+        for listed in self.queue.scan(Lane::Local)? {
+            if listed.due > now || air.stop() {
+                break; // an attempt that did not end left the time as it was
+            }
+            air.flight.wait(MAX_FLYING.saturating_sub(1));
+            if let Claim::Entry(entry) = self.queue.claim(Lane::Local, &listed.id)?
+                && entry.recipients().iter().any(|r| r.intent.is_some())
+                && air.flight.depart(&listed.id)
+            {
+                self.begin(air, entry);
+            }
+        }
+        air.flight.wait(0);
+        Ok(())
+    }
+
     /// Everything due, and what is made of it for this lane; nothing twice.
-    fn once(
-        &mut self,
-        router: &Router,
-        dispatch: &Dispatch<Work>,
-        flight: &Flight,
-        signals: &Signals,
-    ) -> Result<(), Fail> {
+    fn once(&mut self, air: &Air<'_>) -> Result<(), Fail> {
         let mut tried = HashSet::new();
         loop {
             let before = tried.len();
-            self.round(router, dispatch, flight, signals, |id| tried.insert(*id))?;
-            flight.wait(0);
-            if tried.len() == before || signals.stop() {
+            self.round(air, |id| tried.insert(*id))?;
+            air.flight.wait(0);
+            if tried.len() == before || air.stop() {
                 return Ok(());
             }
         }
     }
 
-    fn watch(
-        &mut self,
-        router: &Router,
-        dispatch: &Dispatch<Work>,
-        flight: &Flight,
-        signals: &Signals,
-    ) -> Result<(), Fail> {
+    fn watch(&mut self, air: &Air<'_>) -> Result<(), Fail> {
         // Before the first look, so that nothing comes unseen between them.
         let watch = Watch::start(&self.queue, &[queue::Place::Local]);
         let watch = watch
@@ -125,11 +192,11 @@ impl Runner<'_> {
         log::info!("ready");
         let mut look = Instant::now();
         let mut announced = Vec::new();
-        while !signals.stop() {
+        while !air.stop() {
             self.refresh();
             let now = Instant::now();
             if now >= look {
-                let next = self.round(router, dispatch, flight, signals, |_| true);
+                let next = self.round(air, |_| true);
                 let next = next.unwrap_or_else(|fail| {
                     log::error!("{fail}");
                     None
@@ -140,14 +207,14 @@ impl Runner<'_> {
                 if let Ok(Some(due)) = self.queue.due(Lane::Local, &id) {
                     let next = match due > SystemTime::now() {
                         true => Some(due),
-                        false => self.attempt(router, dispatch, flight, &id),
+                        false => self.attempt(air, &id),
                     };
                     look = look.min(soonest(now, rescan, next));
                 }
             }
-            let alone = flight.next().unwrap_or(rescan);
+            let alone = air.flight.next().unwrap_or(rescan);
             let pause = look.saturating_duration_since(Instant::now()).min(alone);
-            if signals.wait(watch.as_ref(), pause)? {
+            if air.signals.wait(watch.as_ref(), pause)? {
                 look = Instant::now();
             }
             if let Some(woken) = watch.as_ref().map(Watch::take).transpose()? {
@@ -156,7 +223,7 @@ impl Runner<'_> {
                     look = Instant::now();
                 }
             }
-            if flight.next().is_some_and(|left| left.is_zero()) {
+            if air.flight.next().is_some_and(|left| left.is_zero()) {
                 look = Instant::now();
             }
         }
@@ -179,15 +246,12 @@ impl Runner<'_> {
     /// Begins everything that is due; gives when the next is.
     fn round(
         &self,
-        router: &Router,
-        dispatch: &Dispatch<Work>,
-        flight: &Flight,
-        signals: &Signals,
+        air: &Air<'_>,
         mut wanted: impl FnMut(&QueueId) -> bool,
     ) -> Result<Option<SystemTime>, Fail> {
         let mut next: Option<SystemTime> = None;
         for listed in self.queue.scan(Lane::Local)? {
-            if signals.stop() {
+            if air.stop() {
                 break;
             }
             let now = SystemTime::now();
@@ -196,7 +260,7 @@ impl Runner<'_> {
                 break; // they are in the order of their times
             }
             if wanted(&listed.id)
-                && let Some(again) = self.attempt(router, dispatch, flight, &listed.id)
+                && let Some(again) = self.attempt(air, &listed.id)
             {
                 next = Some(again);
             }
@@ -206,42 +270,40 @@ impl Runner<'_> {
 
     /// Begins the work on an entry that is due, unless it is in work. Gives when to come back, if
     /// that is before anything is announced.
-    fn attempt(
-        &self,
-        router: &Router,
-        dispatch: &Dispatch<Work>,
-        flight: &Flight,
-        id: &QueueId,
-    ) -> Option<SystemTime> {
-        flight.wait(MAX_FLYING.saturating_sub(1));
-        if !flight.depart(id) {
+    fn attempt(&self, air: &Air<'_>, id: &QueueId) -> Option<SystemTime> {
+        air.flight.wait(MAX_FLYING.saturating_sub(1));
+        if !air.flight.depart(id) {
             return None;
         }
         match self.queue.claim(Lane::Local, id) {
             Ok(Claim::Entry(entry)) => {
-                self.begin(router, dispatch, entry);
+                self.begin(air, entry);
                 return None;
             }
             Ok(Claim::Busy) => {
-                flight.landed(id);
+                air.flight.landed(id);
                 return SystemTime::now().checked_add(BUSY);
             }
-            Ok(Claim::Gone | Claim::Damaged(_)) => flight.landed(id),
+            Ok(Claim::Gone | Claim::Damaged(_)) => air.flight.landed(id),
             Err(fail) => {
                 log::error!("{id}: {fail}");
-                flight.crashed(id);
+                air.flight.crashed(id);
             }
         }
         None
     }
 
     /// Works out what to do for each recipient, and gives it to the threads.
-    fn begin(&self, router: &Router, dispatch: &Dispatch<Work>, entry: Box<Entry>) {
+    fn begin(&self, air: &Air<'_>, entry: Box<Entry>) {
         let id = *entry.id();
         let weight = entry.size();
-        let user = |name: &str| self.users.lookup(name).map(|user| user.map(|u| u.name));
+        let user = |name: &str| match (&self.users, air.helper) {
+            (Some(users), _) => recipient::known(users, name),
+            (None, Some(helper)) => helper.user(name),
+            (None, None) => Err(Fail::temp("no users")),
+        };
         let place = Place {
-            router,
+            router: air.router,
             aliases: &self.aliases,
             delimiter: self.config.recipient_delimiter,
             user: &user,
@@ -288,11 +350,14 @@ impl Runner<'_> {
         if deliveries.is_empty() {
             // No user's name has a slash, so this is nobody's mailbox.
             let heap = format!("/{id}");
-            return dispatch.add(&heap, 0, Work::Conclude(Rest { entry, verdicts }));
+            return air
+                .dispatch
+                .add(&heap, 0, Work::Conclude(Rest { entry, verdicts }));
         }
         let message = Arc::new(Message::new(entry, verdicts, deliveries.len()));
         for (user, recipient, to, redo, then) in deliveries {
             let message = Arc::clone(&message);
+            let announced = redo.is_some();
             let delivery = Delivery {
                 message,
                 recipient,
@@ -301,7 +366,11 @@ impl Runner<'_> {
                 redo,
                 then,
             };
-            dispatch.add(&user, weight, Work::Deliver(Box::new(delivery)));
+            if announced {
+                air.unsettled.add(&user, &delivery);
+            }
+            air.dispatch
+                .add(&user, weight, Work::Deliver(Box::new(delivery)));
         }
     }
 }

@@ -4,11 +4,13 @@
 //! appended; nothing is appended that is not announced durably; what cannot be announced is not
 //! delivered and does not hold up the others.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base::{Address, Fail, Status};
+use queue::QueueId;
 use store::append::{Intent, Redo};
 use store::{FolderName, Spool};
 
@@ -23,6 +25,11 @@ use crate::report::Line;
 
 /// Octets in one batch, unless one message alone has more.
 const MAX_WEIGHT: u64 = 16 << 20;
+
+/// The status of a mailbox that others have, so that we come back soon.
+pub(crate) const LOCKED: Status = Status::new(4, 2, 0);
+/// After this an announced append is not waited for: its entry was taken away by the operator.
+const FORGOTTEN: Duration = Duration::from_secs(900);
 
 /// One message for one mailbox.
 #[derive(Debug)]
@@ -53,6 +60,40 @@ pub(crate) struct Workers<'a> {
     pub(crate) ending: Ending<'a>,
     pub(crate) spool: Option<&'a Spool>,
     pub(crate) helper: Option<&'a Helper>,
+    pub(crate) unsettled: &'a Unsettled,
+}
+
+/// Announced appends of which nobody knows yet whether they were made, by mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct Unsettled(Mutex<HashMap<String, HashMap<(QueueId, usize), Instant>>>);
+
+impl Unsettled {
+    pub(crate) fn add(&self, user: &str, delivery: &Delivery) {
+        let key = (delivery.message.id, delivery.recipient);
+        self.all()
+            .entry(user.to_owned())
+            .or_default()
+            .insert(key, Instant::now());
+    }
+
+    fn settle(&self, user: &str, delivery: &Delivery) {
+        if let Some(of_user) = self.all().get_mut(user) {
+            of_user.remove(&(delivery.message.id, delivery.recipient));
+        }
+    }
+
+    fn has(&self, user: &str) -> bool {
+        let mut all = self.all();
+        if let Some(of_user) = all.get_mut(user) {
+            of_user.retain(|_, since| since.elapsed() < FORGOTTEN);
+        }
+        all.retain(|_, of_user| !of_user.is_empty());
+        all.contains_key(user)
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, HashMap<(QueueId, usize), Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A delivery with its letter.
@@ -87,27 +128,40 @@ impl Workers<'_> {
                 Err(fail) => self.answer(&delivery, Some(Step::later(&fail))),
             }
         }
-        let loaded = self.redo(user, loaded);
+        let loaded = self.settled(user, loaded);
         let Err((fail, failed)) = self.append(user, loaded) else {
             return;
         };
         // One letter may have spoiled it for all: each alone, once. A lock is nobody's fault.
-        let alone = failed.len() > 1 && !is_locked(&fail) && !fail.is_full();
-        for one in failed {
-            let (fail, one) = match alone {
-                false => (fail_again(&fail), vec![one]),
-                true => {
-                    let one = self.redo(user, vec![one]);
-                    match self.append(user, one) {
-                        Ok(()) => continue,
-                        Err(failed) => failed,
-                    }
-                }
-            };
-            for one in one {
-                self.answer(&one.delivery, Some(Step::later(&fail)));
+        if failed.len() == 1 || is_locked(&fail) || fail.is_full() {
+            return self.put_off(&failed, &fail);
+        }
+        for one in self.settled(user, failed) {
+            if let Err((fail, failed)) = self.append(user, vec![one]) {
+                self.put_off(&failed, &fail);
             }
         }
+    }
+
+    fn put_off(&self, failed: &[Loaded], fail: &Fail) {
+        for one in failed {
+            self.answer(&one.delivery, Some(Step::later(fail)));
+        }
+    }
+
+    /// Looks for all that was announced, then gives what is still to be delivered: nothing while
+    /// another announced append may have left a torn tail, because what came behind it would keep
+    /// it from being cut.
+    fn settled(&self, user: &str, loaded: Vec<Loaded>) -> Vec<Loaded> {
+        let rest = self.redo(user, loaded);
+        if !self.unsettled.has(user) {
+            return rest;
+        }
+        let fail = Fail::temp(format!(
+            "an earlier delivery to {user} has to be looked for first"
+        ));
+        self.put_off(&rest, &fail.with_status(LOCKED));
+        Vec::new()
     }
 
     /// Looks for what was announced. Gives what is still to be delivered here.
@@ -120,8 +174,11 @@ impl Workers<'_> {
             };
             let found = Mailbox::open(self.spool, self.helper, user)
                 .and_then(|mailbox| mailbox.redo(&intent, &mut one.item));
+            if found.is_ok() {
+                self.unsettled.settle(user, &one.delivery);
+            }
             match found {
-                Ok(Redo::Done) => self.delivered(one.delivery, user, "found in mailbox"),
+                Ok(Redo::Done) => self.delivered(&one.delivery, user, "found in mailbox"),
                 Ok(Redo::NotThere) => rest.extend(self.go_on(user, one)),
                 Err(fail) => self.answer(&one.delivery, Some(Step::later(&fail))),
             }
@@ -187,13 +244,14 @@ impl Workers<'_> {
             match appended {
                 Ok(()) => {
                     for one in loaded {
-                        self.delivered(one.delivery, user, "delivered to mailbox");
+                        self.delivered(&one.delivery, user, "delivered to mailbox");
                     }
                     return Ok(());
                 }
                 Err(fail) if mute.is_empty() => {
                     for (one, intent) in loaded.iter_mut().zip(announced) {
                         one.delivery.redo = Some(intent);
+                        self.unsettled.add(user, &one.delivery);
                     }
                     return Err((fail, loaded));
                 }
@@ -213,13 +271,13 @@ impl Workers<'_> {
         }
     }
 
-    fn delivered(&self, delivery: Delivery, user: &str, text: &str) {
+    fn delivered(&self, delivery: &Delivery, user: &str, text: &str) {
         let Delivery {
             message,
             recipient,
             to,
             ..
-        } = &delivery;
+        } = delivery;
         if let Err(fail) = message.delivered(*recipient, format!("/var/spool/mail/{user}")) {
             // The announced append stands, and will be found.
             log::error!("{}: delivered to {user}, but: {fail}", message.id);
@@ -227,7 +285,7 @@ impl Workers<'_> {
             let times = (arrived, SystemTime::now());
             Line::of(message.id, &address, Some(to), times, Status::OK, text).say();
         }
-        self.answer(&delivery, None);
+        self.answer(delivery, None);
     }
 
     fn answer(&self, delivery: &Delivery, step: Option<Step>) {
@@ -328,14 +386,5 @@ pub(crate) fn from_journal(intent: &queue::Intent) -> Option<(Address, Intent)> 
 }
 
 fn is_locked(fail: &Fail) -> bool {
-    fail.status() == Some(Status::new(4, 2, 0))
-}
-
-/// The same failure for another message.
-fn fail_again(fail: &Fail) -> Fail {
-    let again = Fail::temp(fail.to_string());
-    match fail.status() {
-        Some(status) => again.with_status(status),
-        None => again,
-    }
+    fail.status() == Some(LOCKED)
 }

@@ -1,4 +1,5 @@
 //! `kill -9` at any moment, a hundred times: every message is in the mailbox exactly once.
+#![cfg(test)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,7 +29,7 @@ impl Host {
         }
         let config = format!(
             "MY_NAME=mx\nMY_DOMAIN=test\nMY_ALIAS=here\nMAILBOX_FORMAT={format}\n\
-             MAILBOX_LOCKS=fcntl flock\n"
+             MAILBOX_LOCKS=\"fcntl flock\"\n"
         );
         fs::write(at("/etc/yubin/yubin.def"), config).unwrap();
         let users: String = ["ann", "bob", "carl"]
