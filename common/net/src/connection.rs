@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Source;
@@ -107,7 +108,7 @@ pub(crate) struct Io {
     socket: Socket,
     accepted: Accepted,
     acceptor: Option<Acceptor>,
-    registry: Registry,
+    registry: Arc<Registry>,
     side_token: Token,
     crypt: Crypt,
     input: Buffer,
@@ -153,7 +154,7 @@ impl Io {
         socket: Socket,
         accepted: Accepted,
         acceptor: Option<Acceptor>,
-        registry: Registry,
+        registry: Arc<Registry>,
         side_token: Token,
     ) -> Self {
         let mut io = Self {

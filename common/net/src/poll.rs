@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base::fail::{Doing, Fail};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slab::Slab;
@@ -111,6 +111,7 @@ fn raise_descriptor_limit() {
 
 struct Server<P: Protocol, F> {
     poll: Poll,
+    registry: Arc<Registry>,
     listeners: Vec<Port>,
     connections: Slab<Session<P>>,
     timers: Timers<Key>,
@@ -148,7 +149,13 @@ where
     fn new(sockets: Sockets, factory: F, options: Options) -> Result<Self, Fail> {
         let poll = Poll::new().doing(|| "make an epoll instance")?;
         let waker = mio::Waker::new(poll.registry(), WAKER).doing(|| "make a waker")?;
+        // One more descriptor for all connections, not one for each.
+        let registry = poll
+            .registry()
+            .try_clone()
+            .doing(|| "share an epoll instance")?;
         let mut server = Self {
+            registry: Arc::new(registry),
             signals: Signals::register(&poll).doing(|| "watch for signals")?,
             poll,
             listeners: Vec::new(),
@@ -486,13 +493,16 @@ where
             serial: self.serial,
         };
         let token = FIRST_CONNECTION + slot * 2;
-        let registered = self.poll.registry().try_clone().and_then(|registry| {
-            let acceptor = self.options.acceptor.clone();
-            let mut io = Io::new(key, socket, accepted, acceptor, registry, Token(token + 1));
-            io.register(Token(token)).map(|()| io)
-        });
-        match registered {
-            Ok(io) => {
+        let mut io = Io::new(
+            key,
+            socket,
+            accepted,
+            self.options.acceptor.clone(),
+            Arc::clone(&self.registry),
+            Token(token + 1),
+        );
+        match io.register(Token(token)) {
+            Ok(()) => {
                 let protocol = (self.factory)(&accepted);
                 self.connections.insert(Session {
                     io,
