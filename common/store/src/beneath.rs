@@ -42,7 +42,10 @@ impl Dir {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let fd = fcntl::open(path, flags, Mode::empty())
             .doing(|| format!("open directory {}", path.display()))?;
-        Ok(Self { fd: Arc::new(fd), path: Arc::new(path.into()) })
+        Ok(Self {
+            fd: Arc::new(fd),
+            path: Arc::new(path.into()),
+        })
     }
 
     /// Where it is, for messages and for inotify.
@@ -57,7 +60,10 @@ impl Dir {
 
     pub(crate) fn directory(&self, name: &str) -> io::Result<Self> {
         let fd = self.open(name, OFlag::O_DIRECTORY | OFlag::O_RDONLY, 0)?;
-        Ok(Self { fd: Arc::new(fd), path: Arc::new(self.path.join(name)) })
+        Ok(Self {
+            fd: Arc::new(fd),
+            path: Arc::new(self.path.join(name)),
+        })
     }
 
     /// The directory of this name, which is made if it is not there.
@@ -94,7 +100,11 @@ impl Dir {
         let mode = Mode::from_bits_truncate(mode);
         let how = OpenHow::new()
             .flags(flags)
-            .mode(if flags.contains(OFlag::O_CREAT) { mode } else { Mode::empty() })
+            .mode(if flags.contains(OFlag::O_CREAT) {
+                mode
+            } else {
+                Mode::empty()
+            })
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
         let opened = match fcntl::openat2(&self.fd, name, how) {
             // ENOSYS: an old kernel. EPERM: a sandbox that does not know the call.
@@ -146,17 +156,31 @@ impl Dir {
     pub(crate) fn link(&self, name: &str, to: &Self, to_name: &str) -> io::Result<()> {
         single(name)?;
         single(to_name)?;
-        Ok(nix::unistd::linkat(&self.fd, name, &to.fd, to_name, AtFlags::empty())?)
+        Ok(nix::unistd::linkat(
+            &self.fd,
+            name,
+            &to.fd,
+            to_name,
+            AtFlags::empty(),
+        )?)
     }
 
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
         single(name)?;
-        Ok(nix::unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?)
+        Ok(nix::unistd::unlinkat(
+            &self.fd,
+            name,
+            UnlinkatFlags::NoRemoveDir,
+        )?)
     }
 
     pub(crate) fn remove_directory(&self, name: &str) -> io::Result<()> {
         single(name)?;
-        Ok(nix::unistd::unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)?)
+        Ok(nix::unistd::unlinkat(
+            &self.fd,
+            name,
+            UnlinkatFlags::RemoveDir,
+        )?)
     }
 
     /// The names in it that are UTF-8 (ours all are), without `.` and `..`, with whether each is a
@@ -227,7 +251,11 @@ impl AsFd for Dir {
 /// One component that stays where it is.
 fn single(name: &str) -> io::Result<()> {
     let bad = matches!(name, "" | "." | "..") || name.contains(['/', '\0']) || name.len() > 255;
-    if bad { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    if bad {
+        Err(io::ErrorKind::InvalidInput.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// A word that no other call on this host gives while this process lives.
@@ -251,7 +279,13 @@ pub(crate) fn random() -> u32 {
 pub(crate) fn host() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     let keep = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let name: Vec<u8> = name.as_bytes().iter().copied().filter(keep).take(64).collect();
+    let name: Vec<u8> = name
+        .as_bytes()
+        .iter()
+        .copied()
+        .filter(keep)
+        .take(64)
+        .collect();
     match String::from_utf8(name) {
         Ok(name) if !name.is_empty() => name,
         _ => "localhost".into(),

@@ -130,7 +130,17 @@ mod tests {
 
     #[test]
     fn names_that_are_none() {
-        for name in ["", "/", "a//b", "/a", "a/", "a\nb", "a\0", &"x".repeat(201), &"/x".repeat(99)] {
+        for name in [
+            "",
+            "/",
+            "a//b",
+            "/a",
+            "a/",
+            "a\nb",
+            "a\0",
+            &"x".repeat(201),
+            &"/x".repeat(99),
+        ] {
             assert_eq!(FolderName::parse(name), None, "{name}");
         }
         for file in ["a.lock", ".x", "%", "%2", "%2f", "%zz", "a%00", "%41"] {

@@ -14,15 +14,22 @@
 //! mbox keeps its state.
 
 pub mod append;
+mod base_file;
 mod beneath;
+mod body;
 pub mod flags;
 pub mod folder;
+mod lines;
 pub mod lock;
+mod mailbox;
+mod maildir;
+mod mbox;
 pub mod request;
 pub mod session;
 pub mod set;
 pub mod spool;
 mod trouble;
+mod view;
 pub mod watch;
 pub mod wire;
 pub mod worker;

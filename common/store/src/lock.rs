@@ -78,7 +78,9 @@ impl MailLock {
                 LockKind::Shared => OFlag::O_RDONLY,
                 LockKind::Exclusive => OFlag::O_RDWR,
             };
-            let file = dir.file(name, flags, 0).doing(|| format!("open {}", dir.at(name)))?;
+            let file = dir
+                .file(name, flags, 0)
+                .doing(|| format!("open {}", dir.at(name)))?;
             let busy = match Self::once(dir, name, file, kind, locks)? {
                 Ok(lock) => return Ok(lock),
                 Err(busy) => busy,
@@ -107,7 +109,11 @@ impl MailLock {
         if locks.flock && !flock(&file, kind).doing(doing)? {
             return Ok(Err("flock"));
         }
-        let mut lock = Self { file, locks, dotlock: None };
+        let mut lock = Self {
+            file,
+            locks,
+            dotlock: None,
+        };
         if locks.dotlock && kind == LockKind::Exclusive {
             lock.dotlock = Dotlock::once(dir, name)?;
             if lock.dotlock.is_none() {
@@ -115,7 +121,10 @@ impl MailLock {
             }
         }
         // While we waited another program may have put a new file in the old one's place.
-        let (named, ours) = (dir.stat(name).doing(doing)?, lock.file.metadata().doing(doing)?);
+        let (named, ours) = (
+            dir.stat(name).doing(doing)?,
+            lock.file.metadata().doing(doing)?,
+        );
         match named {
             Some(named) if named.st_ino == ours.ino() && named.st_dev == ours.dev() => Ok(Ok(lock)),
             _ => Ok(Err("place")),
@@ -185,10 +194,18 @@ impl Dotlock {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
         let mut file = dir.file(&own, flags, 0o644).doing(doing)?;
         let content = format!("{}\n{}\n", std::process::id(), beneath::host());
-        let linked = file.write_all(content.as_bytes()).and_then(|()| dir.link(&own, dir, &name));
-        dir.unlink(&own).doing(|| format!("remove {}", dir.at(&own)))?;
+        let linked = file
+            .write_all(content.as_bytes())
+            .and_then(|()| dir.link(&own, dir, &name));
+        dir.unlink(&own)
+            .doing(|| format!("remove {}", dir.at(&own)))?;
         match linked {
-            Ok(()) => Ok(Some(Self { dir: dir.clone(), name, file, touched: Instant::now() })),
+            Ok(()) => Ok(Some(Self {
+                dir: dir.clone(),
+                name,
+                file,
+                touched: Instant::now(),
+            })),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 break_stale(dir, &name).doing(|| format!("break stale {}", dir.at(&name)))?;
                 Ok(None)
@@ -210,7 +227,12 @@ impl Drop for Dotlock {
     fn drop(&mut self) {
         // Only if it is still ours: it may have been broken as stale and be another's now.
         let ours = self.file.metadata().map(|m| (m.dev(), m.ino())).ok();
-        let named = self.dir.stat(&self.name).ok().flatten().map(|s| (s.st_dev, s.st_ino));
+        let named = self
+            .dir
+            .stat(&self.name)
+            .ok()
+            .flatten()
+            .map(|s| (s.st_dev, s.st_ino));
         if ours.is_some() && ours == named {
             self.dir.unlink(&self.name).ok();
         }
@@ -227,7 +249,9 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
         file => file?,
     };
     let meta = seen.metadata()?;
-    let age = SystemTime::now().duration_since(meta.modified()?).unwrap_or_default();
+    let age = SystemTime::now()
+        .duration_since(meta.modified()?)
+        .unwrap_or_default();
     if age < STALE {
         return Ok(());
     }
@@ -251,7 +275,10 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
 /// process in it, is judged by its age alone.
 fn holder_lives(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim);
-    let pid = lines.next().and_then(|pid| pid.parse().ok()).filter(|pid| *pid > 0);
+    let pid = lines
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .filter(|pid| *pid > 0);
     let local = lines.next().is_none_or(|host| host == beneath::host());
     match pid {
         Some(pid) if local => {
@@ -265,8 +292,12 @@ fn holder_lives(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: Locks =
-        Locks { fcntl: true, dotlock: true, flock: true, timeout: Duration::from_millis(250) };
+    const ALL: Locks = Locks {
+        fcntl: true,
+        dotlock: true,
+        flock: true,
+        timeout: Duration::from_millis(250),
+    };
 
     fn mailbox() -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -295,7 +326,12 @@ mod tests {
 
         let other = File::options().write(true).open(&path).unwrap();
         other.try_lock().unwrap();
-        assert!(MailLock::acquire(&path, ALL).unwrap_err().to_string().contains("flock"));
+        assert!(
+            MailLock::acquire(&path, ALL)
+                .unwrap_err()
+                .to_string()
+                .contains("flock")
+        );
         other.unlock().unwrap();
 
         let lock = MailLock::acquire(&path, ALL).unwrap();
@@ -330,7 +366,12 @@ mod tests {
             ("7\nelsewhere.example\n", true),
         ] {
             std::fs::write(&dotlock, text).unwrap();
-            File::options().write(true).open(&dotlock).unwrap().set_modified(old).unwrap();
+            File::options()
+                .write(true)
+                .open(&dotlock)
+                .unwrap()
+                .set_modified(old)
+                .unwrap();
             assert_eq!(MailLock::acquire(&path, ALL).is_ok(), broken, "{text:?}");
             std::fs::remove_file(&dotlock).ok();
         }

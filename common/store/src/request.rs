@@ -18,7 +18,10 @@ pub const MAX_MESSAGES: usize = 50_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Opens a folder; what was selected before is left without an expunge. -> Selected
-    Select { folder: FolderName, read_only: bool },
+    Select {
+        folder: FolderName,
+        read_only: bool,
+    },
     /// Leaves the selected folder. -> Done
     Unselect,
     /// Expunges without telling (nothing when read-only), then leaves. -> Done
@@ -33,7 +36,10 @@ pub enum Request {
     Create(FolderName),
     Delete(FolderName),
     /// Levels below go along; renaming INBOX moves its messages (RFC 3501 6.3.5). -> Done
-    Rename { from: FolderName, to: FolderName },
+    Rename {
+        from: FolderName,
+        to: FolderName,
+    },
     Subscribe(FolderName),
     Unsubscribe(FolderName),
     /// Number, UID, flags, date and size of messages. -> Messages; when its `more` is set, ask again
@@ -42,12 +48,28 @@ pub enum Request {
     /// A piece of a message: at most `length` octets (and at most [`MAX_PIECE`]) from `offset` of
     /// the part. All pieces come from one copy that was made when the first was asked for, as long
     /// as no other message is asked for in between. -> Content
-    Content { uid: u32, part: Part, offset: u64, length: u32 },
+    Content {
+        uid: u32,
+        part: Part,
+        offset: u64,
+        length: u32,
+    },
     /// -> Stored: the messages as they are now, up to [`MAX_MESSAGES`] of them.
-    StoreFlags { set: Set, change: Change, flags: Flags, keywords: Vec<Keyword> },
+    StoreFlags {
+        set: Set,
+        change: Change,
+        flags: Flags,
+        keywords: Vec<Keyword>,
+    },
     /// Begins an append of a message in CRLF form. The target must exist. `date` is seconds since
     /// 1970, now if absent. -> Done
-    Append { folder: FolderName, flags: Flags, keywords: Vec<Keyword>, date: Option<i64>, size: u64 },
+    Append {
+        folder: FolderName,
+        flags: Flags,
+        keywords: Vec<Keyword>,
+        date: Option<i64>,
+        size: u64,
+    },
     /// The next octets of it, at most [`MAX_PIECE`]. -> Done
     AppendData(Vec<u8>),
     /// Stores it durably. -> Appended
@@ -55,14 +77,22 @@ pub enum Request {
     /// Forgets it. -> Done
     AppendAbort,
     /// All or nothing. -> Copied
-    Copy { set: Set, to: FolderName },
+    Copy {
+        set: Set,
+        to: FolderName,
+    },
     /// Copy, then expunge of what was copied (RFC 6851). -> Copied, with updates
-    Move { set: Set, to: FolderName },
+    Move {
+        set: Set,
+        to: FolderName,
+    },
     /// Removes messages. -> Updates, with expunges
     Expunge(Expunge),
     /// What changed since the last Poll or Select. Expunges are told only if they may be: not
     /// during FETCH, STORE and SEARCH (RFC 3501 7.4.1). -> Updates
-    Poll { expunges: bool },
+    Poll {
+        expunges: bool,
+    },
     /// Whether [`Answer::Changed`] is to be pushed when the selected folder may have changed. Only
     /// over a socket; in one process use [`crate::Watcher`]. -> Done
     Watch(bool),
@@ -107,9 +137,17 @@ pub enum Answer {
     Messages(Messages),
     Content(Content),
     Stored(Messages),
-    Appended { uidvalidity: u32, uid: u32 },
+    Appended {
+        uidvalidity: u32,
+        uid: u32,
+    },
     /// `source[n]` became `copies[n]`.
-    Copied { uidvalidity: u32, source: Vec<u32>, copies: Vec<u32>, updates: Updates },
+    Copied {
+        uidvalidity: u32,
+        source: Vec<u32>,
+        copies: Vec<u32>,
+        updates: Updates,
+    },
     Updates(Updates),
     /// Nobody asked: the selected folder may have changed, Poll will say how.
     Changed,

@@ -105,7 +105,12 @@ mod tests {
     #[test]
     fn a_star_is_the_last_even_beyond_it() {
         let r = Ranges::new([(559, STAR)]).unwrap();
-        for (n, last, is) in [(10, 10, true), (9, 10, false), (559, 600, true), (600, 600, true)] {
+        for (n, last, is) in [
+            (10, 10, true),
+            (9, 10, false),
+            (559, 600, true),
+            (600, 600, true),
+        ] {
             assert_eq!(r.contains(n, last), is, "{n} of {last}");
         }
         let r = Ranges::new([(2, 4)]).unwrap();

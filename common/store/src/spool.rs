@@ -40,6 +40,8 @@ pub struct Spool {
 pub(crate) struct Settings {
     pub(crate) maildir: bool,
     pub(crate) locks: Locks,
+    /// Octets of one message.
+    pub(crate) max_message: u64,
 }
 
 impl Spool {
@@ -56,8 +58,16 @@ impl Spool {
             }
             other => other?,
         };
-        let settings = Settings { maildir: config.maildir, locks: Locks::new(config) };
-        Ok(Self { mail, store, settings })
+        let settings = Settings {
+            maildir: config.maildir,
+            locks: Locks::new(config),
+            max_message: config.message_size_limit,
+        };
+        Ok(Self {
+            mail,
+            store,
+            settings,
+        })
     }
 
     /// A session on one user's mail. The user's directories are made if they are not there and
@@ -132,8 +142,16 @@ impl Home {
         let inbox = folder.is_inbox();
         Place {
             folder: folder.clone(),
-            dir: if inbox { self.mail.clone() } else { self.folders.clone() },
-            name: if inbox { self.user.to_string() } else { folder.file_name() },
+            dir: if inbox {
+                self.mail.clone()
+            } else {
+                self.folders.clone()
+            },
+            name: if inbox {
+                self.user.to_string()
+            } else {
+                folder.file_name()
+            },
             journals: self.journals.clone(),
             settings: self.settings,
         }
@@ -144,25 +162,38 @@ impl Place {
     /// What is there; `None` for nothing.
     pub(crate) fn format(&self) -> Result<Option<Format>> {
         let at = || self.dir.at(&self.name);
-        match self.dir.kind(&self.name).doing(|| format!("look at {}", at()))? {
+        match self
+            .dir
+            .kind(&self.name)
+            .doing(|| format!("look at {}", at()))?
+        {
             Kind::File => Ok(Some(Format::Mbox)),
             Kind::Directory => Ok(Some(Format::Maildir)),
             Kind::Nothing => Ok(None),
             Kind::Other => Err(Trouble::new(
                 Why::Temporary,
-                format!("{} is a link or a special file; put a file or a directory there", at()),
+                format!(
+                    "{} is a link or a special file; put a file or a directory there",
+                    at()
+                ),
             )),
         }
     }
 
     /// How it is made if it is not there.
     pub(crate) fn format_of_new(&self) -> Format {
-        if self.settings.maildir { Format::Maildir } else { Format::Mbox }
+        if self.settings.maildir {
+            Format::Maildir
+        } else {
+            Format::Mbox
+        }
     }
 
     /// The directory of its redo file and reserved UIDs.
     pub(crate) fn journal(&self) -> Result<Dir> {
-        Ok(self.journals.make_directory(&self.folder.file_name(), 0o700)?)
+        Ok(self
+            .journals
+            .make_directory(&self.folder.file_name(), 0o700)?)
     }
 }
 
@@ -172,7 +203,16 @@ mod tests {
 
     #[test]
     fn names_that_are_no_users() {
-        for name in ["", ".", "..", ".ann", "a/b", "ann.lock", "ann.lock.1-2", "a\nb"] {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".ann",
+            "a/b",
+            "ann.lock",
+            "ann.lock.1-2",
+            "a\nb",
+        ] {
             assert!(!is_user(name), "{name:?}");
         }
         assert!(is_user("ann") && is_user("ann.lee@example.org"));

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use base::Fail;
+use base::{Fail, Status};
 
 use crate::request::{Failed, Why};
 
@@ -17,7 +17,10 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     pub(crate) fn new(why: Why, text: impl Into<String>) -> Self {
-        Self { why, fail: Fail::temp(text) }
+        Self {
+            why,
+            fail: Fail::temp(text),
+        }
     }
 }
 
@@ -35,13 +38,20 @@ impl From<Fail> for Trouble {
 }
 
 impl From<Trouble> for Fail {
+    /// A mailbox in use has the status 4.2.0, so that a deliverer can come back soon.
     fn from(trouble: Trouble) -> Self {
-        trouble.fail
+        match trouble.why {
+            Why::InUse => trouble.fail.with_status(Status::new(4, 2, 0)),
+            _ => trouble.fail,
+        }
     }
 }
 
 impl From<Trouble> for Failed {
     fn from(trouble: Trouble) -> Self {
-        Self { why: trouble.why, text: trouble.fail.to_string() }
+        Self {
+            why: trouble.why,
+            text: trouble.fail.to_string(),
+        }
     }
 }

@@ -39,7 +39,11 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
     let mut frame = Vec::new();
     from.take(length).read_to_end(&mut frame)?;
-    if frame.len() as u64 == length { Ok(Some(frame)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if frame.len() as u64 == length {
+        Ok(Some(frame))
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// Takes the first whole frame off a buffer: its bytes, and how many of the buffer it took. `None`
@@ -355,10 +359,21 @@ mod tests {
         let folder = FolderName::parse("Work/件名").unwrap();
         let set = Set::Seq(Ranges::new([(3, 9), (1, 1)]).unwrap());
         vec![
-            Request::Select { folder: folder.clone(), read_only: true },
+            Request::Select {
+                folder: folder.clone(),
+                read_only: true,
+            },
             Request::Close,
-            Request::Rename { from: folder.clone(), to: FolderName::inbox() },
-            Request::Content { uid: 7, part: Part::Text, offset: 1 << 40, length: 9 },
+            Request::Rename {
+                from: folder.clone(),
+                to: FolderName::inbox(),
+            },
+            Request::Content {
+                uid: 7,
+                part: Part::Text,
+                offset: 1 << 40,
+                length: 9,
+            },
             Request::StoreFlags {
                 set: set.clone(),
                 change: Change::Remove,
@@ -386,9 +401,19 @@ mod tests {
             size: 1 << 33,
         };
         for answer in [
-            Answer::Messages(Messages { list: vec![message.clone()], more: true }),
-            Answer::Failed(Failed { why: Why::InUse, text: "locked".into() }),
-            Answer::Updates(Updates { exists: Some(3), changed: vec![message], ..Updates::default() }),
+            Answer::Messages(Messages {
+                list: vec![message.clone()],
+                more: true,
+            }),
+            Answer::Failed(Failed {
+                why: Why::InUse,
+                text: "locked".into(),
+            }),
+            Answer::Updates(Updates {
+                exists: Some(3),
+                changed: vec![message],
+                ..Updates::default()
+            }),
         ] {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
         }
