@@ -1,0 +1,134 @@
+//! smtpd - accept mail by SMTP and queue it. See smtpd(8).
+
+mod auth;
+mod body;
+mod command;
+mod message;
+mod options;
+mod policy;
+mod received;
+mod reply;
+mod serve;
+mod session;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
+use base::{Config, Fail, Root, log as logging, privilege};
+use net::tls::Acceptor;
+use net::{Encryption, Listen, activate, poll};
+use queue::{Committer, Queue};
+use rules::aliases::Aliases;
+
+use crate::options::Opts;
+use crate::policy::{Exists, Policy, Told};
+use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
+use crate::session::Terms;
+
+fn main() -> ExitCode {
+    logging::init("smtpd");
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    run(&args).unwrap_or_else(|fail| fail.report())
+}
+
+/// Everything that can fail before the first byte is served, in this order, so that a bad flag,
+/// file or socket is reported on stderr and nothing is opened after privileges are gone.
+fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
+    let Some(opts) = Opts::parse(args)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let root = Root::from_env();
+    let conf = Config::load(&root, opts.config.as_deref())?;
+    let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
+    let (aliases, warnings) = Aliases::load(&conf.alias_files)?;
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    let listens = listens(&conf, acceptor.is_some());
+    if opts.check {
+        Users::open(&root, &conf)?;
+        println!("configuration good");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sockets = activate::listen(&listens, opts.inetd)?;
+    let queue = Queue::open(&root)?;
+    let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Smtp)?;
+    privilege::drop_to(&root, privilege::SMTP_USER)?;
+
+    for (address, service) in sockets.addresses() {
+        log::info!("listening on {address} ({service})");
+    }
+    let committer = Arc::new(Committer::start(&queue)?);
+    let shared = Arc::new(Shared {
+        terms: Arc::new(terms(&conf)),
+        policy: Arc::new(Policy::new(
+            &conf,
+            aliases,
+            ask_who_lives_here(checkpw.clone()),
+        )),
+        checkpw,
+        queue,
+        committer,
+        spare: conf.min_free_space,
+        plaintext_login: conf.plaintext_login,
+    });
+    let options = net::Options {
+        acceptor,
+        max_connections: conf.max_connections,
+        max_per_client: conf.max_connections_per_client,
+        busy: b"421 4.3.2 Too many connections, try again later\r\n",
+        ..net::Options::default()
+    };
+    poll::run(
+        sockets,
+        |accepted| Connection::new(Arc::clone(&shared), accepted),
+        options,
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is
+/// no 465.
+fn listens(conf: &Config, has_tls: bool) -> Vec<Listen> {
+    [
+        (conf.smtp_port, Encryption::OnRequest, SMTP),
+        (conf.submission_port, Encryption::OnRequest, SUBMISSION),
+        (
+            if has_tls { conf.smtps_port } else { 0 },
+            Encryption::Implicit,
+            SMTPS,
+        ),
+    ]
+    .into_iter()
+    .filter(|(port, ..)| *port != 0)
+    .flat_map(|(port, encryption, service)| Listen::each(&conf.listen, port, encryption, service))
+    .collect()
+}
+
+/// Users are asked for at checkpw: smtpd may not read the file that has their secrets too.
+fn ask_who_lives_here(checkpw: Checkpw) -> Exists {
+    Box::new(move |name: String, told: Told| {
+        checkpw.submit(&Request::Lookup { name }, move |answer| {
+            told(match answer {
+                Answer::Found(_) => Ok(true),
+                Answer::Unknown => Ok(false),
+                Answer::Unavailable(why) => Err(Fail::temp(why)),
+                other => Err(Fail::temp(format!("checkpw answers {other:?}"))),
+            });
+        });
+    })
+}
+
+fn terms(conf: &Config) -> Terms {
+    Terms {
+        name: conf.official_name.clone(),
+        here: conf.from_address.clone(),
+        size_limit: conf.message_size_limit,
+        recipient_limit: conf.recipient_limit,
+        hop_limit: conf.hop_limit,
+        mechanisms: Mechanism::ALL.iter().map(|m| m.name()).collect(),
+    }
+}

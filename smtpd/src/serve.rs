@@ -1,0 +1,411 @@
+//! Sessions on the loop: bytes in, actions carried out, answers brought back. Work on disk and
+//! look-ups that may block are jobs; while one is under way its session takes no input.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use account::{Answer, Checkpw, Mechanism, Request};
+use base::Fail;
+use base::config::PlaintextLogin;
+use net::{Accepted, Closed, Control, Encryption, Handle, Peer, Protocol, TlsInfo};
+use queue::{Committer, Queue};
+
+use crate::message::{Message, Sender};
+use crate::policy::Policy;
+use crate::reply::{self, Reply};
+use crate::session::{Action, AuthAnswer, Client, Input, Queued, Session, Terms, Verdict};
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) queue: Queue,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) checkpw: Checkpw,
+    /// Octets that must stay free on the queue's disk.
+    pub(crate) spare: u64,
+    pub(crate) plaintext_login: PlaintextLogin,
+}
+
+/// The services, as systemd's FileDescriptorName has them.
+pub(crate) const SMTP: &str = "smtp";
+pub(crate) const SUBMISSION: &str = "submission";
+pub(crate) const SMTPS: &str = "smtps";
+
+/// A client that sends a message slower than this many octets in its patience is too slow.
+const PROGRESS: usize = 16 * 1024;
+
+/// An answer to a session's action.
+pub(crate) enum Done {
+    Recipient(Verdict),
+    /// What was in memory is on disk, or could not be brought there.
+    Spilled(Result<Message, Reply>),
+    Queued(Result<Vec<Queued>, Reply>),
+    /// What checkpw said, and how long the client is to wait for it.
+    Auth(AuthAnswer, Duration),
+}
+
+/// The message that is coming in.
+enum Inbox {
+    Empty,
+    Open(Message),
+    /// With a job, on its way to disk.
+    Away,
+    /// It could not be written: what follows is swallowed, and this is the answer in the end.
+    Failed(Reply),
+}
+
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    session: Session,
+    shown: String,
+    sender: Sender,
+    inbox: Inbox,
+    /// Octets of a message since the deadline was last set.
+    progress: usize,
+    /// The AUTH exchange that is under way with checkpw.
+    conversation: Option<u64>,
+    /// A refusal that is held back for a while, against guessing.
+    penalty: Option<AuthAnswer>,
+}
+
+/// As Postfix writes a client: `unknown[192.0.2.1]`.
+fn shown(peer: Peer) -> String {
+    match peer.ip() {
+        Some(ip) => format!("unknown[{ip}]"),
+        None => "localhost[local]".into(),
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, accepted: &Accepted) -> Self {
+        let (peer, by) = (accepted.peer, shared.terms.name.clone());
+        let client = Client {
+            shown: shown(peer),
+            trusted: shared.policy.is_trusted(peer.ip()),
+            plaintext_login: match shared.plaintext_login {
+                PlaintextLogin::Yes => true,
+                PlaintextLogin::No => false,
+                PlaintextLogin::Loopback => peer.is_loopback(),
+            },
+            submission: accepted.service != SMTP,
+            tls_offered: accepted.tls,
+        };
+        let tls = accepted.encryption == Encryption::Implicit;
+        Self {
+            session: Session::new(Arc::clone(&shared.terms), client, tls),
+            shared,
+            shown: shown(peer),
+            sender: Sender {
+                ip: peer.ip(),
+                tls: None,
+                by,
+            },
+            inbox: Inbox::Empty,
+            progress: 0,
+            conversation: None,
+            penalty: None,
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>, control: &mut Control<'_, Done>) -> usize {
+        let mut actions = Vec::new();
+        let consumed = self.session.step(input, &mut actions);
+        let moved = !actions.is_empty();
+        for action in actions {
+            self.carry_out(action, control);
+        }
+        self.settle(moved, consumed, control);
+        consumed
+    }
+
+    /// Pause and deadline, as the session's state wants them.
+    fn settle(&mut self, moved: bool, consumed: usize, control: &mut Control<'_, Done>) {
+        if let Inbox::Open(message) = &self.inbox
+            && message.is_large()
+            && self.session.is_in_body()
+        {
+            self.spill(control);
+        }
+        let busy = self.session.is_waiting() || matches!(self.inbox, Inbox::Away);
+        if busy {
+            control.pause();
+        } else {
+            control.resume();
+        }
+        self.progress = self.progress.saturating_add(consumed);
+        match self.session.patience() {
+            _ if self.penalty.is_some() => {}
+            None => control.no_deadline(),
+            Some(_) if busy => control.no_deadline(),
+            // Who sends a message a few bytes at a time wins no time by it.
+            Some(_) if self.session.is_in_body() && self.progress < PROGRESS && consumed > 0 => {}
+            Some(patience) if moved => {
+                self.progress = 0;
+                control.deadline(patience);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, control: &mut Control<'_, Done>) {
+        match action {
+            Action::Reply(reply) => {
+                log::debug!("{}: {reply}", self.shown);
+                let mut line = Vec::new();
+                reply.encode(&mut line);
+                control.write(&line);
+            }
+            Action::Log(text) => log::info!("{text}"),
+            Action::Close => {
+                self.inbox = Inbox::Empty;
+                control.close();
+            }
+            Action::StartTls => control.start_tls(),
+            Action::AskRoom(size) => self.ask_room(size, control),
+            Action::AskRecipient { address, may_relay } => {
+                let policy = Arc::clone(&self.shared.policy);
+                match policy.judge(&address, may_relay) {
+                    Some(verdict) => {
+                        self.step(Input::Recipient(verdict), control);
+                    }
+                    None => {
+                        let handle = control.handle();
+                        policy.look_up(address, move |v| handle.post(Done::Recipient(v)));
+                    }
+                }
+            }
+            Action::Authenticate { mechanism, initial } => {
+                self.authenticate(&mechanism, initial, control);
+            }
+            Action::Respond(response) => {
+                let conversation = self.conversation.unwrap_or_default();
+                self.ask_checkpw(
+                    &Request::Continue {
+                        conversation,
+                        response,
+                    },
+                    control,
+                );
+            }
+            Action::AbandonAuth => {
+                if let Some(conversation) = self.conversation.take() {
+                    self.shared
+                        .checkpw
+                        .submit(&Request::Cancel { conversation }, drop);
+                }
+            }
+            Action::Begin(transaction) => {
+                self.progress = PROGRESS;
+                self.inbox = Inbox::Open(Message::new(transaction, self.sender.clone()));
+            }
+            Action::Append(content) => {
+                if let Inbox::Open(message) = &mut self.inbox {
+                    message.append(&content);
+                }
+            }
+            Action::Discard => self.inbox = Inbox::Empty,
+            Action::Commit => self.commit(control),
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        mechanism: &str,
+        initial: Option<Vec<u8>>,
+        control: &mut Control<'_, Done>,
+    ) {
+        let Some(mechanism) = Mechanism::parse(mechanism) else {
+            self.step(Input::Auth(AuthAnswer::Malformed), control);
+            return;
+        };
+        let conversation = self.shared.checkpw.conversation();
+        self.conversation = Some(conversation);
+        self.ask_checkpw(
+            &Request::Begin {
+                conversation,
+                mechanism,
+                initial,
+            },
+            control,
+        );
+    }
+
+    fn ask_checkpw(&mut self, request: &Request, control: &mut Control<'_, Done>) {
+        let handle = control.handle();
+        self.shared.checkpw.submit(request, move |answer| {
+            let (answer, delay) = understand(answer);
+            handle.post(Done::Auth(answer, delay));
+        });
+    }
+
+    fn ask_room(&mut self, size: u64, control: &mut Control<'_, Done>) {
+        let room = self.shared.queue.has_space(size, self.shared.spare);
+        if let Err(fail) = &room {
+            log::warn!("{fail}");
+        }
+        self.step(Input::Room(room.is_ok()), control);
+    }
+
+    fn spill(&mut self, control: &mut Control<'_, Done>) {
+        if let Inbox::Open(mut message) = mem::replace(&mut self.inbox, Inbox::Away) {
+            let queue = self.shared.queue.clone();
+            control.job(move || {
+                Done::Spilled(match message.spill(&queue) {
+                    Ok(()) => Ok(message),
+                    Err(fail) => Err(refusal(&fail)),
+                })
+            });
+        }
+    }
+
+    /// The content is whole: to disk, durable, and only then the answer.
+    fn commit(&mut self, control: &mut Control<'_, Done>) {
+        let message = match mem::replace(&mut self.inbox, Inbox::Empty) {
+            Inbox::Open(message) => message,
+            Inbox::Failed(refusal) => {
+                self.step(Input::Queued(Err(refusal)), control);
+                return;
+            }
+            Inbox::Empty | Inbox::Away => {
+                log::error!("{}: the end of a message that is not there", self.shown);
+                self.step(Input::Queued(Err(reply::TRY_LATER)), control);
+                return;
+            }
+        };
+        let (queue, committer) = (
+            self.shared.queue.clone(),
+            Arc::clone(&self.shared.committer),
+        );
+        control.work(move |handle: Handle<Done>| match message.finish(&queue) {
+            Err(fail) => handle.post(Done::Queued(Err(refusal(&fail)))),
+            Ok(whole) if whole.sealed.is_empty() => handle.post(Done::Queued(Ok(Vec::new()))),
+            Ok(whole) => committer.submit(whole.sealed, move |committed| {
+                handle.post(Done::Queued(match committed {
+                    Ok(_) => Ok(whole.queued),
+                    Err(fail) => Err(refusal(&fail)),
+                }));
+            }),
+        });
+    }
+}
+
+/// Our own fault is never the sender's: 4xx.
+fn refusal(fail: &Fail) -> Reply {
+    log::error!("{fail}");
+    if fail.is_full() {
+        reply::NO_ROOM
+    } else {
+        reply::TRY_LATER
+    }
+}
+
+/// What checkpw's answer means for the session.
+fn understand(answer: Answer) -> (AuthAnswer, Duration) {
+    let answer = match answer {
+        Answer::Challenge(challenge) => AuthAnswer::Challenge(challenge),
+        Answer::Granted(grant) => AuthAnswer::Granted(grant.user.name.to_string()),
+        Answer::Refused { delay } => return (AuthAnswer::Refused, delay),
+        Answer::Malformed(_) => AuthAnswer::Malformed,
+        Answer::Unavailable(why) => {
+            log::error!("log in: {why}");
+            AuthAnswer::Unavailable
+        }
+        Answer::Found(_) | Answer::Unknown => {
+            log::error!("log in: checkpw answers another question");
+            AuthAnswer::Unavailable
+        }
+    };
+    (answer, Duration::ZERO)
+}
+
+impl Protocol for Connection {
+    type Done = Done;
+
+    fn open(&mut self, control: &mut Control<'_, Done>) {
+        log::info!("connect from {}", self.shown);
+        if let Some(info) = control.tls_info() {
+            self.note_tls(info);
+        }
+        self.step(Input::Open, control);
+    }
+
+    fn input(&mut self, bytes: &[u8], control: &mut Control<'_, Done>) -> usize {
+        self.step(Input::Bytes(bytes), control)
+    }
+
+    fn done(&mut self, done: Done, control: &mut Control<'_, Done>) {
+        match done {
+            Done::Recipient(verdict) => {
+                self.step(Input::Recipient(verdict), control);
+            }
+            Done::Queued(result) => {
+                self.step(Input::Queued(result), control);
+            }
+            Done::Auth(answer, delay) => {
+                if !matches!(answer, AuthAnswer::Challenge(_)) {
+                    self.conversation = None;
+                }
+                if delay.is_zero() {
+                    self.step(Input::Auth(answer), control);
+                } else {
+                    self.penalty = Some(answer);
+                    control.deadline(delay);
+                }
+            }
+            Done::Spilled(result) => {
+                self.inbox = match result {
+                    Ok(message) => Inbox::Open(message),
+                    Err(refusal) => Inbox::Failed(refusal),
+                };
+                self.progress = PROGRESS;
+                self.settle(true, 0, control);
+            }
+        }
+    }
+
+    fn timeout(&mut self, control: &mut Control<'_, Done>) {
+        match self.penalty.take() {
+            Some(answer) => self.step(Input::Auth(answer), control),
+            None => self.step(Input::Timeout, control),
+        };
+    }
+
+    fn tls_up(&mut self, info: &TlsInfo, control: &mut Control<'_, Done>) {
+        self.note_tls(info);
+        self.step(Input::TlsUp, control);
+    }
+
+    fn eof(&mut self, control: &mut Control<'_, Done>) {
+        self.step(Input::Eof, control);
+    }
+
+    fn drain(&mut self, control: &mut Control<'_, Done>) {
+        self.step(Input::Drain, control);
+    }
+
+    fn closed(&mut self, why: &Closed) {
+        if let Some(conversation) = self.conversation.take() {
+            self.shared
+                .checkpw
+                .submit(&Request::Cancel { conversation }, drop);
+        }
+        if !matches!(why, Closed::ByUs) {
+            log::info!("{why}: {}", self.shown);
+        }
+        log::info!(
+            "disconnect from {} messages={}",
+            self.shown,
+            self.session.messages()
+        );
+    }
+}
+
+impl Connection {
+    fn note_tls(&mut self, info: &TlsInfo) {
+        let text = info.to_string();
+        log::info!("TLS connection established from {}: {text}", self.shown);
+        self.sender.tls = Some(text);
+    }
+}

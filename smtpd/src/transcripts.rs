@@ -1,0 +1,703 @@
+//! Sessions as the RFCs write them: `C:` the client, `S:` the server, `#` what else happened.
+//! A driver in miniature answers the session's questions from a fixed world.
+
+use proptest::prelude::{any, proptest};
+
+use super::*;
+
+/// ann and bob live here at example.org; relaying needs the right; `full` makes the disk full.
+struct World {
+    session: Session,
+    full: bool,
+    /// Messages taken, as envelope and content.
+    taken: Vec<String>,
+    open: Option<(Box<Transaction>, Vec<u8>)>,
+    closed: bool,
+    logged: Vec<String>,
+    said: Vec<u8>,
+    pending: Vec<u8>,
+}
+
+fn client() -> Client {
+    Client {
+        shown: "unknown[192.0.2.1]".into(),
+        trusted: false,
+        plaintext_login: false,
+        submission: false,
+        tls_offered: true,
+    }
+}
+
+fn terms() -> Arc<Terms> {
+    Arc::new(Terms {
+        name: Domain::parse("mx.example.org").unwrap(),
+        here: Domain::parse("example.org").unwrap(),
+        size_limit: 1000,
+        recipient_limit: 3,
+        hop_limit: 5,
+        mechanisms: vec!["PLAIN", "LOGIN"],
+    })
+}
+
+impl World {
+    fn new(client: Client) -> Self {
+        let mut world = Self {
+            session: Session::new(terms(), client, false),
+            full: false,
+            taken: Vec::new(),
+            open: None,
+            closed: false,
+            logged: Vec::new(),
+            said: Vec::new(),
+            pending: Vec::new(),
+        };
+        world.happen(Input::Open);
+        world
+    }
+
+    fn happen(&mut self, input: Input<'_>) {
+        let mut actions = Vec::new();
+        self.session.step(input, &mut actions);
+        self.act(actions);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        loop {
+            let pending = std::mem::take(&mut self.pending);
+            let mut actions = Vec::new();
+            let n = self.session.step(Input::Bytes(&pending), &mut actions);
+            self.pending = pending[n..].to_vec();
+            let moved = n > 0 || !actions.is_empty();
+            self.act(actions);
+            if !moved || self.pending.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Reply(reply) => reply.encode(&mut self.said),
+                Action::Log(line) => self.logged.push(line),
+                Action::Close => self.closed = true,
+                Action::StartTls => {
+                    assert!(self.pending.is_empty(), "the loop would close here");
+                    self.happen(Input::TlsUp);
+                }
+                Action::AskRoom(_) => self.happen(Input::Room(!self.full)),
+                Action::AskRecipient { address, may_relay } => {
+                    let verdict = match (address.domain().as_str(), address.local().as_str()) {
+                        ("example.org", "ann" | "bob") => Verdict::Local(address),
+                        ("mx.example.org", name) if name.eq_ignore_ascii_case("postmaster") => {
+                            Verdict::Local(address)
+                        }
+                        ("example.org" | "mx.example.org", _) => {
+                            Verdict::Refuse(reply::NO_SUCH_USER.about(&address.to_string()))
+                        }
+                        _ if may_relay => Verdict::Relay(address),
+                        _ => Verdict::Refuse(reply::NO_RELAY.about(&address.to_string())),
+                    };
+                    self.happen(Input::Recipient(verdict));
+                }
+                Action::Authenticate { mechanism, initial } => {
+                    let answer = match (mechanism.as_str(), initial) {
+                        ("PLAIN", Some(secret)) if secret == b"\0ann\0secret" => {
+                            AuthAnswer::Granted("ann".into())
+                        }
+                        ("PLAIN", None) => AuthAnswer::Challenge(Vec::new()),
+                        ("LOGIN", None) => AuthAnswer::Challenge(b"User Name".to_vec()),
+                        _ => AuthAnswer::Refused,
+                    };
+                    self.happen(Input::Auth(answer));
+                }
+                Action::Respond(words) => self.happen(Input::Auth(match words.as_slice() {
+                    b"\0ann\0secret" | b"secret" => AuthAnswer::Granted("ann".into()),
+                    b"ann" => AuthAnswer::Challenge(b"Password".to_vec()),
+                    b"?" => AuthAnswer::Unavailable,
+                    b"??" => AuthAnswer::Malformed,
+                    _ => AuthAnswer::Refused,
+                })),
+                Action::AbandonAuth => {}
+                Action::Begin(transaction) => self.open = Some((transaction, Vec::new())),
+                Action::Append(bytes) => self.open.as_mut().unwrap().1.extend_from_slice(&bytes),
+                Action::Discard => self.open = None,
+                Action::Commit => {
+                    let (t, content) = self.open.take().unwrap();
+                    let to = |list: &[Recipient]| -> String {
+                        list.iter().map(|r| format!(" {}", r.address)).collect()
+                    };
+                    self.taken.push(format!(
+                        "{} <{}> local{} relay{} {:?}",
+                        t.protocol,
+                        t.reverse_path,
+                        to(&t.local),
+                        to(&t.relay),
+                        String::from_utf8_lossy(&content),
+                    ));
+                    let queued = Queued {
+                        id: "Q1".into(),
+                        recipients: t.len(),
+                    };
+                    self.happen(Input::Queued(Ok(vec![queued])));
+                }
+            }
+        }
+    }
+
+    /// Plays a transcript; every `S:` line must come, and nothing else.
+    fn play(&mut self, transcript: &str) {
+        for line in transcript
+            .lines()
+            .map(str::trim_start)
+            .filter(|l| !l.is_empty())
+        {
+            if let Some(words) = line.strip_prefix("C: ") {
+                assert_eq!(String::from_utf8_lossy(&self.said), "", "before C: {words}");
+                self.send(format!("{words}\r\n").as_bytes());
+            } else if let Some(want) = line.strip_prefix("S: ") {
+                let end = self.said.windows(2).position(|w| w == b"\r\n");
+                let Some(end) = end else {
+                    panic!("nothing said where S: {want}")
+                };
+                let got: Vec<u8> = self.said.drain(..end + 2).collect();
+                assert_eq!(String::from_utf8_lossy(&got).trim_end(), want.trim_end());
+            } else {
+                assert!(line.starts_with('#'), "{line}");
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&self.said), "", "said too much");
+    }
+}
+
+const HELLO: &str = "
+    S: 220 mx.example.org ESMTP yubin
+    C: EHLO foo.com
+    S: 250-mx.example.org
+    S: 250-PIPELINING
+    S: 250-SIZE 1000
+    S: 250-8BITMIME
+    S: 250-STARTTLS
+    S: 250-ENHANCEDSTATUSCODES
+    S: 250 HELP
+";
+
+fn play(transcript: &str) -> World {
+    let mut world = World::new(client());
+    world.play(HELLO);
+    world.play(transcript);
+    world
+}
+
+/// RFC 5321 D.1
+#[test]
+fn a_typical_transaction() {
+    let world = play(
+        "
+        C: MAIL FROM:<Smith@bar.com>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<Green@example.org>
+        S: 550 5.1.1 <Green@example.org>: No such user here
+        C: RCPT TO:<bob@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: Blah blah blah...
+        C: ..etc. etc. etc.
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        C: QUIT
+        S: 221 2.0.0 Bye
+        ",
+    );
+    assert_eq!(
+        world.taken,
+        [
+            "ESMTP <Smith@bar.com> local ann@example.org bob@example.org relay \
+          \"Blah blah blah...\\r\\n.etc. etc. etc.\\r\\n\""
+        ]
+    );
+    assert!(world.closed);
+    assert_eq!(
+        world.logged,
+        [
+            "NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.1.1 <Green@example.org>: No such \
+             user here; from=<Smith@bar.com> to=<Green@example.org> proto=ESMTP helo=<foo.com>",
+            "Q1: client=unknown[192.0.2.1]",
+            "Q1: from=<Smith@bar.com>, size=36, nrcpt=2 (queue active)",
+        ]
+    );
+}
+
+/// RFC 5321 D.2
+#[test]
+fn an_aborted_transaction() {
+    let world = play(
+        "
+        C: MAIL FROM:<Smith@bar.com>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<Green@example.org>
+        S: 550 5.1.1 <Green@example.org>: No such user here
+        C: RSET
+        S: 250 2.0.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 503 5.5.1 MAIL first
+        C: QUIT
+        S: 221 2.0.0 Bye
+        ",
+    );
+    assert!(world.taken.is_empty());
+}
+
+/// RFC 5321 D.3, from a client that may relay, with a recipient here and one elsewhere.
+#[test]
+fn a_relayed_message() {
+    let mut world = World::new(Client {
+        trusted: true,
+        ..client()
+    });
+    world.play(HELLO);
+    world.play(
+        "
+        C: MAIL FROM:<JQP@bar.com>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<@foo.com:Jones@XYZ.COM>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: Date: Thu, 21 May 1998 05:33:22 -0700
+        C:
+        C: hi
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        "
+        .replace("C:\n", "C: \n")
+        .as_str(),
+    );
+    assert_eq!(
+        world.taken,
+        [
+            "ESMTP <JQP@bar.com> local ann@example.org relay Jones@xyz.com \
+          \"Date: Thu, 21 May 1998 05:33:22 -0700\\r\\n\\r\\nhi\\r\\n\""
+        ]
+    );
+}
+
+/// RFC 5321 D.4, with 252 for its 250: we tell nobody who lives here.
+#[test]
+fn verifying_and_sending() {
+    play(
+        "
+        C: VRFY Crispin
+        S: 252 2.5.2 Cannot VRFY user; try RCPT to attempt delivery
+        C: EXPN staff
+        S: 502 5.5.1 Not offered here
+        C: MAIL FROM:<EAK@bar.com>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: x
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+}
+
+#[test]
+fn order_is_kept() {
+    let mut world = World::new(client());
+    world.play(
+        "
+        S: 220 mx.example.org ESMTP yubin
+        C: MAIL FROM:<a@b>
+        S: 503 5.5.1 Say EHLO or HELO first
+        C: HELO foo.com
+        S: 250 mx.example.org
+        C: RCPT TO:<ann@example.org>
+        S: 503 5.5.1 MAIL first
+        C: DATA
+        S: 503 5.5.1 MAIL first
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: MAIL FROM:<a@b>
+        S: 503 5.5.1 Sender already given; RSET begins anew
+        C: DATA
+        S: 554 5.5.1 No valid recipients
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: AUTH PLAIN
+        S: 503 5.5.1 AUTH not allowed in a mail transaction
+        C: HELO again
+        S: 250 mx.example.org
+        C: DATA
+        S: 503 5.5.1 MAIL first
+        ",
+    );
+}
+
+#[test]
+fn relaying_needs_the_right() {
+    play(
+        "
+        C: MAIL FROM:<ann@example.org>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<x@elsewhere.net>
+        S: 550 5.7.1 <x@elsewhere.net>: Relay access denied
+        C: RCPT TO:<@example.org:x@elsewhere.net>
+        S: 550 5.7.1 <x@elsewhere.net>: Relay access denied
+        C: RCPT TO:<x%elsewhere.net@example.org>
+        S: 550 5.1.1 <x%elsewhere.net@example.org>: No such user here
+        C: RCPT TO:<elsewhere.net!x@example.org>
+        S: 550 5.1.1 <elsewhere.net!x@example.org>: No such user here
+        C: RCPT TO:<ann>
+        S: 501 5.1.3 Bad recipient address; write RCPT TO:<local-part@domain>
+        C: RCPT TO:<Postmaster>
+        S: 250 2.1.5 Ok
+        ",
+    );
+}
+
+#[test]
+fn limits_have_their_replies() {
+    let world = play(
+        "
+        C: MAIL FROM:<a@b> SIZE=1001
+        S: 552 5.3.4 Message size exceeds the limit of this server
+        C: MAIL FROM:<a@b> SIZE=1000 BODY=8BITMIME
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<bob@example.org>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<postmaster>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<bob@example.org>
+        S: 452 4.5.3 Too many recipients, send the rest in another transaction
+        C: RSET now
+        S: 501 5.5.4 This command takes no parameters
+        C: MAIL FROM:<a@b> FOO=BAR
+        S: 555 5.5.4 Parameter not recognized or not offered
+        ",
+    );
+    assert!(world.taken.is_empty());
+
+    let mut world = play("");
+    world.send(&[b'x'; 5000]);
+    world.play(
+        "
+        C: x
+        S: 500 5.5.2 Line too long
+        C: NOOP
+        S: 250 2.0.0 Ok
+        ",
+    );
+}
+
+#[test]
+fn a_message_too_big_or_looping_or_bare_is_swallowed_and_refused() {
+    let begin = "
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        ";
+    let mut world = play("");
+    let table: &[(&[u8], &str)] = &[
+        (
+            &[b'x'; 1200],
+            "S: 552 5.3.4 Message size exceeds the limit of this server",
+        ),
+        (
+            b"Received:\r\nReceived:\r\nReceived:\r\nReceived:\r\nReceived:\r\nReceived:\r\n",
+            "S: 554 5.4.6 Message refused: too many hops, this is a mail loop",
+        ),
+        (
+            b"text\n.\r\nMAIL FROM:<evil@x>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nfake",
+            "S: 550 5.6.11 Message refused: it has a CR or LF alone, a line ends with CR LF",
+        ),
+    ];
+    for (content, want) in table {
+        world.play(begin);
+        world.send(content);
+        world.send(b"\r\n.\r\n");
+        world.play(want);
+        assert!(world.open.is_none());
+    }
+    world.play("C: NOOP\nS: 250 2.0.0 Ok");
+    assert!(world.taken.is_empty());
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_message() {
+    let mut world = play("");
+    world.full = true;
+    world.play(
+        "
+        C: MAIL FROM:<a@b>
+        S: 452 4.3.1 Insufficient system storage, try again
+        C: RCPT TO:<ann@example.org>
+        S: 503 5.5.1 MAIL first
+        ",
+    );
+}
+
+#[test]
+fn bad_line_ends_in_commands_part_us() {
+    for bytes in [
+        &b"NOOP\n"[..],
+        b"NOOP\rNOOP\r\n",
+        b"NOOP\r\r\n",
+        b"\n",
+        b"EHLO a\n.\r\n",
+    ] {
+        let mut world = play("");
+        world.send(bytes);
+        world.play("S: 500 5.5.2 A line ends with CR LF, never with one of them alone");
+        assert!(world.closed, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn other_protocols_are_shown_the_door() {
+    for words in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"\x16\x03\x01\x02",
+        b"\0\0",
+        b"post /\r\nHELO a\r\n",
+    ] {
+        let mut world = World::new(client());
+        world.said.clear();
+        world.send(words);
+        world.play("S: 554 5.5.1 This is an SMTP server");
+        assert!(world.closed);
+    }
+}
+
+#[test]
+fn who_only_errs_or_idles_is_sent_away() {
+    let mut world = play("");
+    for _ in 0..MAX_ERRORS {
+        assert!(!world.closed);
+        world.send(b"XYZZY\r\n");
+    }
+    assert!(world.closed);
+    assert!(String::from_utf8_lossy(&world.said).ends_with(
+        "500 5.5.2 Command not recognized; HELP lists them\r\n\
+         421 4.7.0 Too many errors, closing connection\r\n"
+    ));
+    let mut world = play("");
+    world.send(&b"NOOP\r\n".repeat(99));
+    assert!(!world.closed);
+    world.send(b"NOOP\r\n");
+    assert!(world.closed);
+}
+
+#[test]
+fn tls_forgets_what_was_said() {
+    let world = play(
+        "
+        C: STARTTLS
+        S: 220 2.0.0 Ready to start TLS
+        C: MAIL FROM:<a@b>
+        S: 503 5.5.1 Say EHLO or HELO first
+        C: EHLO foo.com
+        S: 250-mx.example.org
+        S: 250-PIPELINING
+        S: 250-SIZE 1000
+        S: 250-8BITMIME
+        S: 250-AUTH PLAIN LOGIN
+        S: 250-ENHANCEDSTATUSCODES
+        S: 250 HELP
+        C: STARTTLS
+        S: 503 5.5.1 TLS is already in use
+        C: AUTH CRAM-MD5
+        S: 504 5.5.4 Authentication mechanism not offered
+        C: AUTH PLAIN AGFubgBzZWNyZXQ=
+        S: 235 2.7.0 Authentication successful
+        C: AUTH PLAIN AGFubgBzZWNyZXQ=
+        S: 503 5.5.1 Already authenticated
+        C: MAIL FROM:<ann>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<x@elsewhere.net>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: hi
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    assert_eq!(
+        world.taken,
+        ["ESMTPSA <ann@example.org> local relay x@elsewhere.net \"hi\\r\\n\""]
+    );
+    assert!(
+        world
+            .logged
+            .contains(&"Q1: client=unknown[192.0.2.1], sasl_username=ann".into())
+    );
+}
+
+#[test]
+fn the_exchanges_of_auth() {
+    let mut world = play(
+        "
+        C: AUTH PLAIN AGFubgBzZWNyZXQ=
+        S: 538 5.7.11 Encryption required, say STARTTLS first
+        C: STARTTLS
+        S: 220 2.0.0 Ready to start TLS
+        C: HELO x
+        S: 250 mx.example.org
+        C: AUTH LOGIN
+        S: 334 VXNlciBOYW1l
+        C: YW5u
+        S: 334 UGFzc3dvcmQ=
+        C: *
+        S: 501 5.7.0 Authentication cancelled
+        C: AUTH PLAIN
+        S: 334
+        C: %%%
+        S: 501 5.5.2 Not base64
+        C: AUTH PLAIN
+        S: 334
+        C: Pw==
+        S: 454 4.7.0 Temporary authentication failure, try again
+        C: AUTH PLAIN
+        S: 334
+        C: Pz8=
+        S: 501 5.5.2 Authentication response not understood
+        C: AUTH PLAIN AGEAYg==
+        S: 535 5.7.8 Authentication credentials invalid
+        C: AUTH PLAIN AGEAYg==
+        S: 535 5.7.8 Authentication credentials invalid
+        ",
+    );
+    world.send(b"AUTH LOGIN\r\n");
+    world.said.clear();
+    world.send(&[b'A'; 13_000]);
+    world.play(
+        "
+        C: A
+        S: 500 5.5.2 Line too long
+        C: AUTH PLAIN AGEAYg==
+        S: 535 5.7.8 Authentication credentials invalid
+        S: 421 4.7.0 Too many errors, closing connection
+        ",
+    );
+}
+
+#[test]
+fn submission_is_for_our_own_users() {
+    let mut world = World::new(Client {
+        submission: true,
+        plaintext_login: true,
+        ..client()
+    });
+    world.said.clear();
+    world.play(
+        "
+        C: HELO x
+        S: 250 mx.example.org
+        C: MAIL FROM:<ann@example.org>
+        S: 530 5.7.0 Authentication required
+        C: AUTH PLAIN AGFubgBzZWNyZXQ=
+        S: 235 2.7.0 Authentication successful
+        C: MAIL FROM:<ann@example.org>
+        S: 250 2.1.0 Ok
+        ",
+    );
+}
+
+#[test]
+fn silence_and_endings() {
+    let mut world = play("C: MAIL FROM:<a@b>\nS: 250 2.1.0 Ok");
+    world.happen(Input::Timeout);
+    world.play("S: 421 4.4.2 Timeout, closing connection");
+    assert!(world.closed);
+
+    // A message under way may be finished when the daemon ends.
+    let mut world = play(
+        "
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: x
+        ",
+    );
+    world.happen(Input::Drain);
+    world.play(
+        "
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        S: 421 4.3.2 Service is shutting down, try again
+        ",
+    );
+    assert!(world.closed && world.taken.len() == 1);
+
+    let mut world = play("");
+    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nhalf");
+    world.happen(Input::Eof);
+    assert!(world.closed && world.open.is_none() && world.taken.is_empty());
+    assert_eq!(
+        world.logged,
+        ["lost connection after DATA from unknown[192.0.2.1]"]
+    );
+}
+
+/// What one input leads to, in every respect.
+fn outcome(bytes: &[u8], cuts: &[usize]) -> (String, Vec<String>, Vec<String>, bool) {
+    let mut world = World::new(Client {
+        trusted: true,
+        plaintext_login: true,
+        ..client()
+    });
+    let mut at = 0;
+    for cut in cuts.iter().cycle() {
+        let end = (at + cut).min(bytes.len());
+        world.send(&bytes[at..end]);
+        at = end;
+        if at == bytes.len() {
+            break;
+        }
+    }
+    let said = String::from_utf8_lossy(&world.said).into_owned();
+    (said, world.taken, world.logged, world.closed)
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_the_input_is_the_same(
+        pieces in proptest::collection::vec(proptest::sample::select(vec![
+            "EHLO a\r\n", "HELO b\r\n", "MAIL FROM:<a@b>\r\n", "RCPT TO:<ann@example.org>\r\n",
+            "RCPT TO:<x@y>\r\n", "DATA\r\n", "text\r\n", ".\r\n", "..\r\n", "\n", "\r", "x", "RSET\r\n",
+            "AUTH PLAIN\r\n", "AUTH LOGIN\r\n", "AGFubgBzZWNyZXQ=\r\n", "*\r\n", "NOOP", " ", "QUIT\r\n",
+            "MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nhi\r\n.\r\n", "GET /\r\n",
+        ]), 0..30),
+        long in any::<bool>(),
+        cuts in proptest::collection::vec(1usize..9, 1..20),
+    ) {
+        let mut bytes = b"EHLO c\r\n".to_vec();
+        if long {
+            bytes.extend_from_slice(&[b'z'; 3000]);
+        }
+        bytes.extend_from_slice(pieces.concat().as_bytes());
+        let one = bytes.len();
+        proptest::prop_assert_eq!(outcome(&bytes, &cuts), outcome(&bytes, &[one]));
+    }
+}
