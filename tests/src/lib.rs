@@ -6,7 +6,9 @@
 
 pub mod foreign;
 pub mod host;
+pub mod powercut;
 pub mod smtp;
+pub mod strace;
 
 pub use host::Host;
 
