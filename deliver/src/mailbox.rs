@@ -6,6 +6,7 @@
 //! again with [`Mailbox::redo`] first. What is written and how a torn tail is found is the store's.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use base::{Doing, Fail, Status};
@@ -226,11 +227,106 @@ fn ask(socket: &Packets, parts: &[Vec<u8>], files: &[&File]) -> Result<Vec<Vec<u
     }
 }
 
+/// To a deliver that is gone nothing can be said; it will ask again.
 fn reply(socket: &Packets, parts: &[&[u8]]) -> Result<(), Fail> {
-    socket.send(parts, &[]).doing(|| "answer deliver")
+    match socket.send(parts, &[]) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        sent => sent.doing(|| "answer deliver"),
+    }
 }
 
 /// The two sides are one program; still neither believes the other.
 fn strange() -> Fail {
     Fail::temp("the mailbox's process and deliver do not understand each other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Config, Root};
+    use std::io::Write;
+    use std::path::Path;
+
+    fn item(id: &str, text: &str) -> Item {
+        let mut content = tempfile::tempfile().unwrap();
+        content.write_all(text.as_bytes()).unwrap();
+        Item {
+            content,
+            delivery_id: id.into(),
+            reverse_path: "s@x".into(),
+            date: 1_000_000_000,
+        }
+    }
+
+    /// A spool with an mbox for ann, here and on the other side of a socket.
+    fn both(test: impl Fn(&Mailbox<'_>, &dyn Fn() -> String)) {
+        for there in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = Root::new(dir.path());
+            for path in ["/var/spool/mail", store::spool::STORE] {
+                std::fs::create_dir_all(root.path(path)).unwrap();
+            }
+            let config = Config::parse(&root, "", Path::new("yubin.def")).unwrap();
+            let spool = Spool::open(&root, &config).unwrap();
+            let mbox = || std::fs::read_to_string(root.path("/var/spool/mail/ann")).unwrap();
+            if there {
+                let (ours, its) = Packets::pair().unwrap();
+                std::thread::scope(|scope| {
+                    let served = scope.spawn(|| {
+                        let its = its;
+                        serve(&its, &spool, "ann")
+                    });
+                    test(&Mailbox::There(ours), &mbox);
+                    served.join().unwrap().unwrap();
+                });
+            } else {
+                test(
+                    &Mailbox::Here {
+                        spool: &spool,
+                        user: "ann",
+                    },
+                    &mbox,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_appended_and_found_again() {
+        both(|mailbox, mbox| {
+            let mut items = [
+                item("a-0", "A: 1\r\n\r\none\r\n"),
+                item("b-0", "A: 2\r\n\r\ntwo\r\n"),
+            ];
+            let mut intents = Vec::new();
+            let journal = |announced: &[Intent]| {
+                intents = announced.to_vec();
+                Ok(())
+            };
+            mailbox.append(&mut items, journal).unwrap();
+            let text = mbox();
+            assert_eq!(
+                (
+                    text.matches("\none\n").count(),
+                    text.matches("\ntwo\n").count()
+                ),
+                (1, 1)
+            );
+            for (intent, item) in intents.iter().zip(&mut items) {
+                assert_eq!(mailbox.redo(intent, item).unwrap(), Redo::Done);
+            }
+            assert_eq!(mbox(), text);
+        });
+    }
+
+    #[test]
+    fn what_was_not_journaled_is_not_written() {
+        both(|mailbox, mbox| {
+            let refuse = |_: &[Intent]| Err(Fail::temp("the queue is full"));
+            let refused = mailbox.append(&mut [item("a-0", "A: 1\r\n\r\none\r\n")], refuse);
+            assert!(refused.unwrap_err().to_string().contains("queue is full"));
+            // The other process is still waiting for the word, or gone: it has written nothing.
+            assert!(!mbox().contains("one"));
+        });
+    }
 }

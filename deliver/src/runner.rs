@@ -357,7 +357,6 @@ impl Runner<'_> {
         let message = Arc::new(Message::new(entry, verdicts, deliveries.len()));
         for (user, recipient, to, redo, then) in deliveries {
             let message = Arc::clone(&message);
-            let announced = redo.is_some();
             let delivery = Delivery {
                 message,
                 recipient,
@@ -366,9 +365,7 @@ impl Runner<'_> {
                 redo,
                 then,
             };
-            if announced {
-                air.unsettled.add(&user, &delivery);
-            }
+            air.unsettled.add(&user, &delivery);
             air.dispatch
                 .add(&user, weight, Work::Deliver(Box::new(delivery)));
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base::{Address, Fail, Status};
 use queue::QueueId;
 use store::append::{Intent, Redo};
+use store::spool::Format;
 use store::{FolderName, Spool};
 
 use crate::conclude::Ending;
@@ -68,7 +69,12 @@ pub(crate) struct Workers<'a> {
 pub(crate) struct Unsettled(Mutex<HashMap<String, HashMap<(QueueId, usize), Instant>>>);
 
 impl Unsettled {
+    /// A delivery with an announced append. In a Maildir nothing stands behind anything.
     pub(crate) fn add(&self, user: &str, delivery: &Delivery) {
+        let intent = delivery.redo.as_ref();
+        if intent.is_none_or(|intent| intent.format == Format::Maildir) {
+            return;
+        }
         let key = (delivery.message.id, delivery.recipient);
         self.all()
             .entry(user.to_owned())

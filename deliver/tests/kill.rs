@@ -27,10 +27,8 @@ impl Host {
         for path in ["/etc/yubin", "/var/spool/mail", "/var/spool/yubin-mail"] {
             fs::create_dir_all(at(path)).unwrap();
         }
-        let config = format!(
-            "MY_NAME=mx\nMY_DOMAIN=test\nMY_ALIAS=here\nMAILBOX_FORMAT={format}\n\
-             MAILBOX_LOCKS=\"fcntl flock\"\n"
-        );
+        let config =
+            format!("MY_NAME=mx\nMY_DOMAIN=test\nMY_ALIAS=here\nMAILBOX_FORMAT={format}\n");
         fs::write(at("/etc/yubin/yubin.def"), config).unwrap();
         let users: String = ["ann", "bob", "carl"]
             .iter()
@@ -60,8 +58,13 @@ impl Host {
         let origin = Origin::now(Source::Network(Client::default()));
         let envelope = Envelope::new(sender, recipients);
         let mut draft = self.queue.draft(Lane::Local, &envelope, &origin).unwrap();
-        let filling =
-            "From here on nothing matters.\r\n".repeat(usize::try_from(number % 50).unwrap() * 40);
+        // A few are long, so that a kill meets a mailbox half written.
+        let lines = if number % 15 == 0 {
+            100_000
+        } else {
+            usize::try_from(number % 50).unwrap()
+        };
+        let filling = "From here on nothing matters.\r\n".repeat(lines);
         let text = format!("Subject: {number}\r\n\r\n{filling}\r\nnumber {number}.\r\n");
         draft.write(text.as_bytes()).unwrap();
         self.queue.commit(vec![draft.finish().unwrap()]).unwrap();
