@@ -239,8 +239,9 @@ impl Drop for Dotlock {
     }
 }
 
-/// Removes a dotlock that is old and whose process on this host is gone. What was looked at is
-/// first moved aside and looked at again, so that a lock somebody made meanwhile is put back.
+/// Removes a dotlock whose process on this host is gone and which is old or names its host. What
+/// was looked at is first moved aside and looked at again, so that a lock somebody made meanwhile
+/// is put back.
 fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
     let seen = match dir.file(name, OFlag::O_RDONLY, 0) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -252,11 +253,16 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
     let age = SystemTime::now()
         .duration_since(meta.modified()?)
         .unwrap_or_default();
-    if age < STALE {
-        return Ok(());
-    }
     let mut text = String::new();
     seen.take(256).read_to_string(&mut text).ok();
+    // We name the host: a process of this host that is gone never takes its lock away, so after
+    // kill -9 nobody has to wait.
+    let mut lines = text.lines().map(str::trim);
+    let named = lines.next().is_some_and(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0))
+        && lines.next().is_some_and(|host| host == beneath::host());
+    if age < STALE && !named {
+        return Ok(());
+    }
     if holder_lives(&text) {
         return Ok(());
     }
