@@ -3,6 +3,8 @@
 
 use proptest::prelude::{any, proptest};
 
+use base::{Domain, Recipient};
+
 use super::*;
 
 /// ann and bob live here at example.org; relaying needs the right; `full` makes the disk full.

@@ -1,0 +1,107 @@
+//! STARTTLS (RFC 3207) and AUTH (RFC 4954).
+
+use super::{Action, Actions, AuthAnswer, MAX_AUTH_FAILURES, Session, State};
+use crate::auth;
+use crate::reply::{self, Reply};
+
+impl Session {
+    /// RFC 3207 4
+    pub(super) fn start_tls(&mut self, actions: &mut Actions) {
+        if self.tls {
+            return self.refuse(reply::TLS_ALREADY, actions);
+        }
+        if !self.client.tls_offered {
+            return self.refuse(reply::NO_TLS, actions);
+        }
+        actions.push(Action::Reply(reply::START_TLS));
+        actions.push(Action::StartTls);
+        self.enter(State::Handshake);
+    }
+
+    /// RFC 3207 4.2: all that was said before is forgotten.
+    pub(super) fn tls_up(&mut self) {
+        self.tls = true;
+        self.hello = None;
+        self.login = None;
+        self.enter(State::Idle);
+    }
+
+    /// RFC 4954 4
+    pub(super) fn auth(
+        &mut self,
+        mechanism: String,
+        initial: Option<Vec<u8>>,
+        actions: &mut Actions,
+    ) {
+        let refusal = if self.hello.is_none() {
+            reply::HELLO_FIRST
+        } else if self.login.is_some() {
+            reply::AUTH_ALREADY
+        } else if !matches!(self.state, State::Idle) {
+            reply::AUTH_IN_MAIL
+        } else if self.terms.mechanisms.is_empty() {
+            reply::NOT_OFFERED
+        } else if !self.may_log_in() {
+            reply::AUTH_NEEDS_TLS
+        } else if !self.terms.mechanisms.contains(&mechanism.as_str()) {
+            reply::BAD_MECHANISM
+        } else {
+            actions.push(Action::Authenticate {
+                mechanism: mechanism.clone(),
+                initial,
+            });
+            return self.enter(State::Authenticating(mechanism));
+        };
+        self.refuse(refusal, actions);
+    }
+
+    pub(super) fn auth_line(&mut self, line: &[u8], actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::AuthLine(mechanism) => Ok(mechanism),
+            other => Err(other),
+        });
+        let Some(mechanism) = held else { return };
+        let refusal = match auth::decode(line) {
+            _ if line == b"*" => reply::AUTH_CANCELLED,
+            None => reply::BAD_BASE64,
+            Some(response) => {
+                actions.push(Action::Respond(response));
+                return self.enter(State::Authenticating(mechanism));
+            }
+        };
+        actions.push(Action::AbandonAuth);
+        self.refuse(refusal, actions);
+    }
+
+    pub(super) fn auth_answer(&mut self, answer: AuthAnswer, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::Authenticating(mechanism) => Ok(mechanism),
+            other => Err(other),
+        });
+        let Some(mechanism) = held else { return };
+        match answer {
+            AuthAnswer::Challenge(challenge) => {
+                let text = auth::encode(&challenge);
+                actions.push(Action::Reply(Reply::made(334, None, text)));
+                self.enter(State::AuthLine(mechanism));
+            }
+            AuthAnswer::Granted(login) => {
+                self.login = Some(login);
+                actions.push(Action::Reply(reply::AUTHENTICATED));
+            }
+            AuthAnswer::Unavailable => actions.push(Action::Reply(reply::AUTH_TROUBLE)),
+            AuthAnswer::Malformed => self.refuse(reply::AUTH_MALFORMED, actions),
+            AuthAnswer::Refused => {
+                actions.push(Action::Log(format!(
+                    "warning: {}: SASL {mechanism} authentication failed",
+                    self.client.shown
+                )));
+                self.counts.auth_failures = self.counts.auth_failures.saturating_add(1);
+                actions.push(Action::Reply(reply::AUTH_REFUSED));
+                if self.counts.auth_failures >= MAX_AUTH_FAILURES {
+                    self.part(reply::TOO_MANY_ERRORS, actions);
+                }
+            }
+        }
+    }
+}

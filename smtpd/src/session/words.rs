@@ -1,0 +1,145 @@
+//! What a session is told and what it says: the vocabulary between it and its driver.
+
+use base::envelope::Body as BodyType;
+use base::{Address, Domain, Recipient, ReversePath};
+
+use crate::reply::Reply;
+
+/// What the operator allows: the same for all sessions of the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// The name we greet with.
+    pub(crate) name: Domain,
+    /// What our own users' addresses without a domain get.
+    pub(crate) here: Domain,
+    pub(crate) size_limit: u64,
+    pub(crate) recipient_limit: usize,
+    pub(crate) hop_limit: usize,
+    /// SASL mechanisms; none where logins are not offered.
+    pub(crate) mechanisms: Vec<&'static str>,
+}
+
+/// What is known of the client before it speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// As in the log: `unknown[192.0.2.1]`.
+    pub(crate) shown: String,
+    /// It is in our networks: it may relay.
+    pub(crate) trusted: bool,
+    /// It may log in without TLS.
+    pub(crate) plaintext_login: bool,
+    /// It came by a submission port: only mail of our own users is taken.
+    pub(crate) submission: bool,
+    /// STARTTLS can be had.
+    pub(crate) tls_offered: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Open,
+    Bytes(&'a [u8]),
+    TlsUp,
+    /// Answer to [`Action::AskRoom`].
+    Room(bool),
+    /// Answer to [`Action::AskRecipient`].
+    Recipient(Verdict),
+    /// Answer to [`Action::Authenticate`] and [`Action::Respond`].
+    Auth(AuthAnswer),
+    /// Answer to [`Action::Commit`].
+    Queued(Result<Vec<Queued>, Reply>),
+    /// The client was silent for [`super::Session::patience`].
+    Timeout,
+    /// The client sends no more.
+    Eof,
+    /// The daemon ends.
+    Drain,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Reply(Reply),
+    StartTls,
+    /// Is there room for a message of so many octets (0: not said)?
+    AskRoom(u64),
+    AskRecipient {
+        address: Address,
+        may_relay: bool,
+    },
+    Authenticate {
+        mechanism: String,
+        initial: Option<Vec<u8>>,
+    },
+    /// The client's next words in the exchange of [`Action::Authenticate`].
+    Respond(Vec<u8>),
+    AbandonAuth,
+    /// A message begins.
+    Begin(Box<Transaction>),
+    /// Content of the message, dots unstuffed.
+    Append(Vec<u8>),
+    /// The message is whole: make it durable, then answer.
+    Commit,
+    /// The message is not to be: forget it.
+    Discard,
+    Log(String),
+    Close,
+}
+
+/// What becomes of a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Local(Address),
+    Relay(Address),
+    /// Accepted and thrown away, because the rules say so.
+    Discard(Address),
+    Refuse(Reply),
+}
+
+/// What `checkpw` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AuthAnswer {
+    Challenge(Vec<u8>),
+    Granted(String),
+    Refused,
+    Malformed,
+    Unavailable,
+}
+
+/// One queue entry that a message became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) id: String,
+    pub(crate) recipients: usize,
+}
+
+/// One mail transaction: RFC 5321 3.3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    pub(crate) reverse_path: ReversePath,
+    pub(crate) body: BodyType,
+    pub(crate) local: Vec<Recipient>,
+    pub(crate) relay: Vec<Recipient>,
+    pub(super) discarded: Vec<Address>,
+    pub(crate) helo: String,
+    /// RFC 3848.
+    pub(crate) protocol: &'static str,
+    pub(crate) login: Option<String>,
+}
+
+impl Transaction {
+    pub(super) fn len(&self) -> usize {
+        self.local
+            .len()
+            .saturating_add(self.relay.len())
+            .saturating_add(self.discarded.len())
+    }
+
+    pub(super) fn contains(&self, address: &Address) -> bool {
+        self.local
+            .iter()
+            .chain(&self.relay)
+            .any(|r| r.address == *address)
+            || self.discarded.contains(address)
+    }
+}
