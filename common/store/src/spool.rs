@@ -7,10 +7,13 @@
 //! | `yubin-mail/USER/subscriptions` | one folder's name a line |
 //! | `yubin-mail/USER/idx` | caches; may go at any time |
 //! | `yubin-mail/USER/jnl/NAME` | redo files and reserved UIDs: promises, not caches |
+//! | `yubin-mail/USER/files/HASH` | the same of mailboxes that the user opened elsewhere |
 //!
 //! A spool root that is missing (a disk that is not mounted) is a temporary failure, and nothing is
 //! made in its place.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use base::{Config, Doing, Fail, Root};
@@ -76,21 +79,51 @@ impl Spool {
         Ok(Session::new(self.home(user)?))
     }
 
+    /// A session of `user` whose INBOX is the mailbox at `path`, anywhere: `mail -f`. Links on the
+    /// way are followed, as for any file that a user names. His folders are his folders.
+    pub fn file_session(&self, user: &str, path: &Path) -> std::result::Result<Session, Fail> {
+        let doing = || format!("open {}", path.display());
+        let path = std::fs::canonicalize(path).doing(doing)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(dir), Some(name)) = (path.parent(), name) else {
+            return Err(Fail::usage(format!("{}: not a mailbox", path.display())));
+        };
+        let home = self.home(user)?;
+        let files = home.own.make_directory("files", 0o700)?;
+        let own = format!("{:016x}", fnv1a(path.as_os_str().as_bytes()));
+        Ok(Session::new(Home {
+            mail: Dir::root(dir)?,
+            inbox: name.into(),
+            inbox_journals: files.make_directory(&own, 0o700)?,
+            ..home
+        }))
+    }
+
     pub(crate) fn home(&self, user: &str) -> Result<Home> {
         if !is_user(user) {
             let text = format!("user {user:?}: not a name that can have a mailbox");
             return Err(Trouble::new(Why::Bad, text));
         }
         let own = self.store.make_directory(user, 0o700)?;
+        let journals = own.make_directory("jnl", 0o700)?;
         Ok(Home {
             mail: self.mail.clone(),
             folders: own.make_directory("folders", 0o700)?,
-            journals: own.make_directory("jnl", 0o700)?,
+            inbox_journals: journals.clone(),
+            journals,
             own,
             user: user.into(),
+            inbox: user.into(),
             settings: self.settings,
         })
     }
+}
+
+/// FNV-1a: a name for a path that is the same in every version of this program.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Whether a user's name can be a file's beside others' locks and temporary files.
@@ -110,6 +143,10 @@ pub(crate) struct Home {
     pub(crate) folders: Dir,
     pub(crate) journals: Dir,
     user: Arc<str>,
+    /// The INBOX's name in `mail`: the user's, but for a mailbox that is elsewhere.
+    inbox: Arc<str>,
+    /// Its journals, which are not among the folders' where it is elsewhere.
+    inbox_journals: Dir,
     pub(crate) settings: Settings,
 }
 
@@ -148,11 +185,15 @@ impl Home {
                 self.folders.clone()
             },
             name: if inbox {
-                self.user.to_string()
+                self.inbox.to_string()
             } else {
                 folder.file_name()
             },
-            journals: self.journals.clone(),
+            journals: if inbox {
+                self.inbox_journals.clone()
+            } else {
+                self.journals.clone()
+            },
             settings: self.settings,
         }
     }
