@@ -258,7 +258,9 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
     // We name the host: a process of this host that is gone never takes its lock away, so after
     // kill -9 nobody has to wait.
     let mut lines = text.lines().map(str::trim);
-    let named = lines.next().is_some_and(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0))
+    let named = lines
+        .next()
+        .is_some_and(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0))
         && lines.next().is_some_and(|host| host == beneath::host());
     if age < STALE && !named {
         return Ok(());

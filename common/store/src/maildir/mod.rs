@@ -51,6 +51,8 @@ struct Record {
     name: Name,
     file: String,
     in_new: bool,
+    /// When it got its name.
+    named: Time,
 }
 
 /// One Maildir.
@@ -269,6 +271,7 @@ impl Maildir {
             header_size: sizes.1,
         };
         Ok(Some(Record {
+            named: (stat.st_ctime, stat.st_ctime_nsec),
             item,
             name,
             file,

@@ -6,13 +6,25 @@ use std::io;
 use base::{Doing, sys};
 use nix::fcntl::OFlag;
 
-use super::{Maildir, Record};
+use super::{Maildir, Record, Time};
 use crate::base_file::{self, LAST_UID};
 use crate::request::Why;
 use crate::trouble::{Result, Trouble};
 
 const FILE: &str = ".uidvalidity";
 const LOCK: &str = ".uidlock";
+
+impl Record {
+    fn arrival(&self) -> (u64, Time, &str) {
+        let unique = self.name.unique.as_str();
+        let seconds = unique
+            .split('.')
+            .next()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(0);
+        (seconds, self.named, unique)
+    }
+}
 
 impl Maildir {
     /// Held while UIDs or keywords are given.
@@ -129,9 +141,10 @@ impl Maildir {
                 without.push(at);
             }
         }
-        // New ones in the order of their names, which begin with the time.
+        // New ones in the order in which they came: the time in the name, and within a second the
+        // time at which the file got it.
         without.sort_by(|a, b| {
-            let key = |at: &usize| self.records.get(*at).map(|r| r.name.unique.clone());
+            let key = |at: &usize| self.records.get(*at).map(Record::arrival);
             key(a).cmp(&key(b))
         });
         if !without.is_empty() {
