@@ -14,8 +14,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::strace::{Call, Open};
 
@@ -253,16 +255,26 @@ impl Tree {
         }
     }
 
-    /// Makes it real, below an empty directory.
+    /// Makes it real, below an empty directory. The power was off for an hour.
     pub fn write(&self, root: &Path) {
+        let then = SystemTime::now() - Duration::from_secs(3600);
         for dir in &self.dirs {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
         for (path, ino) in &self.names {
             let inode = &self.inodes[*ino];
-            fs::write(root.join(path), &inode.data).unwrap();
+            let mut file = fs::File::create(root.join(path)).unwrap();
+            file.write_all(&inode.data).unwrap();
+            file.set_modified(then).unwrap();
             fs::set_permissions(root.join(path), fs::Permissions::from_mode(inode.mode)).unwrap();
         }
+    }
+
+    /// Without the files whose name `unwanted` knows.
+    #[must_use]
+    pub fn without(mut self, unwanted: impl Fn(&Path) -> bool) -> Self {
+        self.names.retain(|path, _| !unwanted(path));
+        self
     }
 
     /// A file's bytes.
@@ -339,8 +351,8 @@ struct Recorder<'a> {
     live: Tree,
     /// Files that had no name when they were made, by the path strace shows for them.
     unnamed: HashMap<PathBuf, Ino>,
-    /// The same files, by the number of the descriptor they were opened as.
-    descriptors: HashMap<u64, Ino>,
+    /// The same files, by the process and the number of the descriptor they were opened as.
+    descriptors: HashMap<(u32, u64), Ino>,
     /// Where the next plain write of a file goes.
     places: HashMap<Ino, Place>,
     ops: Vec<Op>,
@@ -355,7 +367,7 @@ enum Place {
 impl Recorder<'_> {
     fn call(&mut self, call: &Call) {
         match call.name.as_str() {
-            "openat" => self.open(call, call.path(Some(0), 1), call.arg(2)),
+            "openat" | "openat2" => self.open(call, call.path(Some(0), 1), call.arg(2)),
             "open" => self.open(call, call.path(None, 0), call.arg(1)),
             "creat" => self.open(call, call.path(None, 0), "O_CREAT|O_TRUNC"),
             "write" | "writev" | "sendto" | "sendmsg" => self.write(call),
@@ -452,7 +464,7 @@ impl Recorder<'_> {
             if let Open::Unnamed(shown) = call.result_open() {
                 let ino = self.new_inode();
                 self.unnamed.insert(shown, ino);
-                self.descriptors.insert(call.result(), ino);
+                self.descriptors.insert((call.process, call.result()), ino);
                 self.places.insert(ino, Place::At(0));
             }
             return;
@@ -540,7 +552,7 @@ impl Recorder<'_> {
         // strace shows no path for the N of /proc/self/fd/N.
         let ino = match self.below(from) {
             Some(from) => self.live.names.get(&from).copied(),
-            None => self.by_descriptor(from),
+            None => self.by_descriptor(call.process, from),
         };
         let ino = ino.unwrap_or_else(|| panic!("{} links from nowhere", path.display()));
         self.done(call, What::Link { path, ino });
@@ -549,14 +561,14 @@ impl Recorder<'_> {
 
 impl Recorder<'_> {
     /// `/proc/self/fd/7`
-    fn by_descriptor(&self, path: &Path) -> Option<Ino> {
+    fn by_descriptor(&self, process: u32, path: &Path) -> Option<Ino> {
         let number = path
             .strip_prefix("/proc/self/fd")
             .ok()?
             .to_str()?
             .parse()
             .ok()?;
-        self.descriptors.get(&number).copied()
+        self.descriptors.get(&(process, number)).copied()
     }
 
     fn rename(&mut self, call: &Call, from: &Path, to: &Path) {

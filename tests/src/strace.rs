@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is traced: everything that changes or syncs files, and what is said to the outside.
-const CALLS: &str = "trace=openat,?open,?creat,write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,\
+const CALLS: &str = "trace=openat,?openat2,?open,?creat,write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,\
     lseek,ftruncate,truncate,fallocate,fsync,fdatasync,sync,syncfs,linkat,?link,?rename,renameat,\
     renameat2,?unlink,unlinkat,?rmdir,?mkdir,mkdirat,fchmod,fchmodat,?chmod,copy_file_range,\
-    sendfile,splice";
+    sendfile,splice,?clone,clone3,?fork,?vfork";
 
 /// `strace` that writes to `log`; add what to run, or `-p PID`.
 pub fn command(log: &Path) -> Command {
@@ -32,6 +32,8 @@ pub struct Call {
     pub began: usize,
     /// The line where it ended.
     pub ended: usize,
+    /// The process, whichever of its threads it was.
+    pub process: u32,
     pub name: String,
     args: Vec<String>,
     result: String,
@@ -52,22 +54,39 @@ pub enum Open {
 
 /// All calls of a log that worked, in the order in which they ended.
 pub fn read(log: &str) -> Vec<Call> {
-    let mut begun: HashMap<&str, (usize, String)> = HashMap::new();
+    let mut begun: HashMap<u32, (usize, String)> = HashMap::new();
     let mut calls = Vec::new();
     for (number, line) in log.lines().enumerate() {
-        let Some((pid, text)) = line.split_once(' ') else {
+        let Some((thread, text)) = line.split_once(' ') else {
             continue;
         };
+        let thread = thread.parse().unwrap();
         let text = text.trim_start();
         if let Some(start) = text.strip_suffix(" <unfinished ...>") {
-            begun.insert(pid, (number, start.into()));
+            begun.insert(thread, (number, start.into()));
         } else if text.starts_with("<... ") {
             let rest = text.split_once(" resumed>").map_or("", |(_, rest)| rest);
-            if let Some((began, start)) = begun.remove(pid) {
-                calls.extend(Call::parse(began, number, &format!("{start}{rest}")));
+            if let Some((began, start)) = begun.remove(&thread) {
+                calls.extend(Call::parse(
+                    thread,
+                    began,
+                    number,
+                    &format!("{start}{rest}"),
+                ));
             }
         } else {
-            calls.extend(Call::parse(number, number, text));
+            calls.extend(Call::parse(thread, number, number, text));
+        }
+    }
+    let mut started_by = HashMap::new();
+    for call in &calls {
+        if call.name.starts_with("clone") && call.args.iter().any(|a| a.contains("CLONE_THREAD")) {
+            started_by.insert(u32::try_from(call.result()).unwrap(), call.process);
+        }
+    }
+    for call in &mut calls {
+        while let Some(process) = started_by.get(&call.process) {
+            call.process = *process;
         }
     }
     calls
@@ -75,13 +94,14 @@ pub fn read(log: &str) -> Vec<Call> {
 
 impl Call {
     /// `None` for signals, exits and calls that failed.
-    fn parse(began: usize, ended: usize, text: &str) -> Option<Self> {
+    fn parse(process: u32, began: usize, ended: usize, text: &str) -> Option<Self> {
         let (call, result) = text.rsplit_once(" = ")?;
         let (name, args) = call.trim_end().strip_suffix(')')?.split_once('(')?;
         let worked = result.starts_with(|c: char| c.is_ascii_digit());
         worked.then(|| Self {
             began,
             ended,
+            process,
             name: name.into(),
             args: split(args),
             result: result.into(),
