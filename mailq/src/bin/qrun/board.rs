@@ -1,0 +1,279 @@
+//! What there is to do and who does it: the entries of our lane by the time they are due, those in
+//! work, those that wait for a busy destination, and what is known of the destinations.
+//!
+//! It is a cache of the directory and may be thrown away at any time. The watcher announces,
+//! workers take; nobody holds the lock while he does anything else.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use queue::{Listed, QueueId};
+use rules::NextHop;
+
+use crate::destinations::{Destinations, Entrance, Visit};
+use crate::schedule::Backoff;
+
+/// A worker looks again at the clock at least so often: it may be set.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The entry has left the lane.
+    Finished,
+    /// It waits until then.
+    Due(SystemTime),
+    /// It waits for a place at a destination.
+    Waits(NextHop),
+}
+
+/// Shared by the watcher and the workers.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// Everything is tried once, whenever it is due.
+    once: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    by_time: BTreeSet<(SystemTime, QueueId)>,
+    due: HashMap<QueueId, SystemTime>,
+    busy: HashSet<QueueId>,
+    parked: HashSet<QueueId>,
+    /// In a single run: what had its turn.
+    tried: HashSet<QueueId>,
+    destinations: Destinations<NextHop, QueueId>,
+    paused: Option<Instant>,
+    stopping: bool,
+}
+
+impl Board {
+    pub(crate) fn new(once: bool) -> Self {
+        Self {
+            once,
+            state: Mutex::new(State {
+                by_time: BTreeSet::new(),
+                due: HashMap::new(),
+                busy: HashSet::new(),
+                parked: HashSet::new(),
+                tried: HashSet::new(),
+                destinations: Destinations::new(),
+                paused: None,
+                stopping: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An entry is there, due then.
+    pub(crate) fn announce(&self, id: QueueId, due: SystemTime) {
+        let mut state = self.state();
+        if self.once {
+            if state.tried.insert(id) {
+                state.schedule(id, SystemTime::UNIX_EPOCH);
+            }
+        } else if !state.busy.contains(&id) && !state.parked.contains(&id) {
+            state.schedule(id, due);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// What a scan found.
+    pub(crate) fn announce_all(&self, found: &[Listed]) {
+        for listed in found {
+            self.announce(listed.id, listed.due);
+        }
+    }
+
+    /// Waits for an entry that is due. `None`: there is nothing more to do, ever.
+    pub(crate) fn take(&self) -> Option<QueueId> {
+        let mut state = self.state();
+        loop {
+            if state.stopping || (self.once && state.is_idle()) {
+                self.changed.notify_all();
+                return None;
+            }
+            let (now, clock) = (Instant::now(), SystemTime::now());
+            let wait = match (
+                state.paused.filter(|until| *until > now),
+                state.by_time.first(),
+            ) {
+                (Some(until), _) => until.duration_since(now),
+                (None, Some(&(due, id))) => match due.duration_since(clock) {
+                    Err(_) | Ok(Duration::ZERO) => {
+                        state.forget(&id);
+                        state.busy.insert(id);
+                        return Some(id);
+                    }
+                    Ok(left) => left,
+                },
+                (None, None) => LOOK,
+            };
+            let waited = self.changed.wait_timeout(state, wait.min(LOOK));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Ends what [`Board::take`] began.
+    pub(crate) fn done(&self, id: QueueId, ended: &Ended) {
+        let mut state = self.state();
+        state.busy.remove(&id);
+        match ended {
+            Ended::Due(due) if !self.once => state.schedule(id, *due),
+            Ended::Finished | Ended::Due(_) => (),
+            Ended::Waits(destination) => match state.destinations.wait(destination, id) {
+                Some(id) => state.schedule(id, SystemTime::UNIX_EPOCH),
+                None => {
+                    state.parked.insert(id);
+                }
+            },
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Whether a connection may be made to a destination; after `Open` say [`Board::leave`].
+    pub(crate) fn enter(&self, destination: &NextHop) -> Entrance {
+        self.state().destinations.enter(destination, Instant::now())
+    }
+
+    pub(crate) fn leave(&self, destination: &NextHop, visit: Visit, backoff: Backoff) {
+        let mut state = self.state();
+        let freed = state
+            .destinations
+            .leave(destination, visit, backoff, Instant::now());
+        for id in freed {
+            state.parked.remove(&id);
+            state.schedule(id, SystemTime::UNIX_EPOCH);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nobody takes anything for a while: the trouble is ours.
+    pub(crate) fn pause(&self, time: Duration) {
+        self.state().paused = Some(Instant::now() + time);
+    }
+
+    /// Nobody takes anything any more.
+    pub(crate) fn stop(&self) {
+        self.state().stopping = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.state().stopping
+    }
+
+    /// Waits until nothing is in work, at most for `time`.
+    pub(crate) fn wait_idle(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state();
+        while !state.busy.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl State {
+    fn schedule(&mut self, id: QueueId, due: SystemTime) {
+        self.forget(&id);
+        self.due.insert(id, due);
+        self.by_time.insert((due, id));
+    }
+
+    fn forget(&mut self, id: &QueueId) {
+        if let Some(due) = self.due.remove(id) {
+            self.by_time.remove(&(due, *id));
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.by_time.is_empty() && self.busy.is_empty() && self.parked.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff {
+        min: Duration::from_secs(60),
+        max: Duration::from_secs(600),
+    };
+
+    fn id() -> QueueId {
+        QueueId::generate().unwrap()
+    }
+
+    fn there() -> NextHop {
+        NextHop::Mx {
+            domain: "x.test".parse().unwrap(),
+            port: 25,
+        }
+    }
+
+    #[test]
+    fn what_is_due_is_taken_once_and_in_order() {
+        let board = Board::new(false);
+        let (a, b, later) = (id(), id(), id());
+        let now = SystemTime::now();
+        board.announce(b, now);
+        board.announce(a, now - Duration::from_secs(5));
+        board.announce(later, now + Duration::from_secs(3600));
+        board.announce(a, now - Duration::from_secs(6));
+        assert_eq!(board.take(), Some(a));
+        board.announce(a, now - Duration::from_secs(6));
+        assert_eq!(board.take(), Some(b));
+        board.done(a, &Ended::Finished);
+        board.done(b, &Ended::Due(now));
+        assert_eq!(board.take(), Some(b));
+        board.stop();
+        assert_eq!(board.take(), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_destination_comes_when_a_place_is_free() {
+        let board = Board::new(false);
+        let mut open = 0;
+        while board.enter(&there()) == Entrance::Open {
+            open += 1;
+        }
+        let a = id();
+        board.announce(a, SystemTime::UNIX_EPOCH);
+        assert_eq!(board.take(), Some(a));
+        board.done(a, &Ended::Waits(there()));
+        board.announce(a, SystemTime::UNIX_EPOCH);
+        assert!(board.state().by_time.is_empty());
+        board.leave(&there(), Visit::Reached, BACKOFF);
+        assert_eq!(board.take(), Some(a));
+        (1..open).for_each(|_| board.leave(&there(), Visit::Unknown, BACKOFF));
+        board.done(a, &Ended::Waits(there()));
+        assert_eq!(board.take(), Some(a));
+    }
+
+    #[test]
+    fn a_single_run_ends() {
+        let board = Board::new(true);
+        let (a, now) = (id(), SystemTime::now());
+        board.announce(a, now + Duration::from_secs(3600));
+        assert_eq!(board.take(), Some(a));
+        board.done(a, &Ended::Due(now));
+        board.announce(a, now);
+        assert_eq!(board.take(), None);
+    }
+}

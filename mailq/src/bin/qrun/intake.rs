@@ -1,0 +1,220 @@
+//! From `drop/` into the lanes: who sent it, where it goes, and the fields that a message must have
+//! when it leaves its author's host (RFC 6409 8): Date, From, Message-ID; with a trace field above
+//! them (RFC 5321 4.4). Nothing that is there is changed.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, Read};
+use std::time::SystemTime;
+
+use base::date::{self, Date};
+use base::{Address, Domain, LocalPart, ReversePath};
+use nix::unistd::{Uid, User};
+use queue::{Dropped, Lane, Verdict};
+use rules::{Mailer, Router};
+
+/// How much of a message is searched for its header.
+const MAX_HEADER: u64 = 256 * 1024;
+
+/// What becomes of a submission, and what is put before its content.
+pub(crate) fn judge(
+    host: &Domain,
+    router: &Router,
+    dropped: &Dropped,
+    content: &mut dyn BufRead,
+) -> (Verdict, Vec<u8>) {
+    if dropped.recipients.is_empty() {
+        return (
+            Verdict::Refuse {
+                reason: "it has no recipient".into(),
+            },
+            Vec::new(),
+        );
+    }
+    let user = user_name(dropped.uid);
+    let Some(author) = author(&user, dropped.uid, router.here()) else {
+        return (
+            Verdict::Refuse {
+                reason: "its sender cannot be named".into(),
+            },
+            Vec::new(),
+        );
+    };
+    let mut header = Vec::new();
+    if content.take(MAX_HEADER).read_to_end(&mut header).is_err() {
+        // Copying it meets the same trouble and says which it is.
+        header.clear();
+    }
+    let envelope = dropped.envelope(ReversePath::Address(author.clone()));
+    let ours = |address: &Address| matches!(router.route(address).mailer, Mailer::Local { .. });
+    // Whatever is not surely ours goes to the lane that can relay, bounce and hand over.
+    let lane = match envelope.recipients.iter().all(|r| ours(&r.address)) {
+        true => Lane::Local,
+        false => Lane::Relay,
+    };
+    let from = envelope.reverse_path.address().unwrap_or(&author);
+    let now = SystemTime::now();
+    let prologue = prologue(host, dropped.id.as_str(), dropped.uid, from, now, &header);
+    log::info!(
+        "{}: uid={}, from=<{}>, size={}, nrcpt={}",
+        dropped.id,
+        dropped.uid,
+        envelope.reverse_path,
+        dropped.size,
+        envelope.recipients.len(),
+    );
+    (Verdict::Accept { lane, envelope }, prologue)
+}
+
+/// The name of a Unix user; None for a uid without one, or while nobody can say.
+fn user_name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map(|user| user.name)
+}
+
+/// The address of who runs sendmail(1). A name that is no local-part is replaced by the uid.
+fn author(name: &Option<String>, uid: u32, here: &Domain) -> Option<Address> {
+    let named = name.as_deref().and_then(|name| LocalPart::new(name).ok());
+    let local = named.or_else(|| LocalPart::new(&format!("uid{uid}")).ok())?;
+    Some(Address::new(local, here.clone()))
+}
+
+/// The trace field and what is missing.
+fn prologue(
+    host: &Domain,
+    id: &str,
+    uid: u32,
+    from: &Address,
+    now: SystemTime,
+    header: &[u8],
+) -> Vec<u8> {
+    let date = Date::local(date::unix(now)).rfc5322().to_string();
+    let mut out =
+        format!("Received: by {host} (yubin, from userid {uid})\r\n\tid {id}; {date}\r\n");
+    let names = Names::of(header);
+    // RFC 5322 3.6.6: what was resent has its own author and date above the first ones.
+    if !names.has("From") && !names.has("Resent-From") {
+        let _fits = write!(out, "From: <{from}>\r\n");
+    }
+    if !names.has("Date") && !names.has("Resent-Date") {
+        let _fits = write!(out, "Date: {date}\r\n");
+    }
+    if !names.has("Message-ID") && !names.has("Resent-Message-ID") {
+        let _fits = write!(out, "Message-ID: <{id}@{host}>\r\n");
+    }
+    if !names.separated {
+        out.push_str("\r\n");
+    }
+    out.into_bytes()
+}
+
+/// The names of a header's fields.
+struct Names<'a> {
+    all: Vec<&'a [u8]>,
+    /// An empty line ends the header. Without one the first line that is no field is the body's,
+    /// and the empty line has to be ours, unless fields of its own would then be cut off.
+    separated: bool,
+}
+
+impl<'a> Names<'a> {
+    fn of(header: &'a [u8]) -> Self {
+        let mut all = Vec::new();
+        for line in header.split_inclusive(|b| *b == b'\n') {
+            if line.trim_ascii().is_empty() {
+                return Self {
+                    all,
+                    separated: true,
+                };
+            }
+            if line.starts_with(b" ") || line.starts_with(b"\t") {
+                continue;
+            }
+            let name = line
+                .split(|b| *b == b':')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii_end();
+            let is_field = name.len() < line.len()
+                && !name.is_empty()
+                && name.iter().all(|b| (0x21..=0x7e).contains(b));
+            if !is_field || !line.contains(&b':') {
+                break;
+            }
+            all.push(name);
+        }
+        // A header without a body needs no line; a body without a header does.
+        let separated = !all.is_empty();
+        Self { all, separated }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.all
+            .iter()
+            .any(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn before(header: &str) -> String {
+        let out = prologue(
+            &"mail.here.test".parse().unwrap(),
+            "ID",
+            1000,
+            &"ann@here.test".parse().unwrap(),
+            SystemTime::UNIX_EPOCH,
+            header.as_bytes(),
+        );
+        let out = String::from_utf8(out).unwrap();
+        let (received, rest) = out.split_once("id ID; ").unwrap();
+        assert_eq!(
+            received,
+            "Received: by mail.here.test (yubin, from userid 1000)\r\n\t"
+        );
+        let names = rest.split_inclusive("\r\n").skip(1);
+        names
+            .map(|l| l.split(' ').next().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn what_is_missing_is_added_and_nothing_twice() {
+        let table = [
+            ("Subject: x\r\n\r\nbody", "From: Date: Message-ID:"),
+            ("from: a\r\nDATE: b\r\nmessage-id : c\r\n\r\n", ""),
+            (
+                "X: y\r\n From: no\r\n\r\nFrom: no",
+                "From: Date: Message-ID:",
+            ),
+            (
+                "Resent-From: a\r\nFrom: b\r\nResent-Date: c\r\n\r\n",
+                "Message-ID:",
+            ),
+            ("\r\nbody", "From: Date: Message-ID:"),
+            ("Subject: only\r\n", "From: Date: Message-ID:"),
+            ("body without header\r\n", "From: Date: Message-ID: \r\n"),
+            ("", "From: Date: Message-ID: \r\n"),
+        ];
+        for (header, want) in table {
+            assert_eq!(before(header), want, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn every_uid_has_an_address() {
+        let here = "here.test".parse().unwrap();
+        let table = [
+            (Some("ann".to_owned()), "ann@here.test"),
+            (Some("a b".to_owned()), "\"a b\"@here.test"),
+            (Some("ü".to_owned()), "uid7@here.test"),
+            (None, "uid7@here.test"),
+        ];
+        for (name, want) in table {
+            assert_eq!(author(&name, 7, &here).unwrap().to_string(), want);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The envelope as the client sends it: RFC 5321 4.1.1.2 and 4.1.1.3 with RFC 3461's parameters.
+//!
+//! What senders wrote into parameters is passed on only where it is what RFC 3461 allows there, so
+//! that nothing can break out of its command. Addresses cannot hold what is illegal anyway.
+
+use base::envelope::{self, Body, Ret};
+use base::{Address, Domain, Envelope, Recipient};
+
+/// What a transaction needs besides the content.
+#[derive(Debug, Clone)]
+pub(crate) struct Mail {
+    /// Our own name.
+    pub(crate) helo: String,
+    /// Without brackets; empty for the null one.
+    pub(crate) reverse_path: String,
+    pub(crate) size: u64,
+    pub(crate) eight_bit: bool,
+    pub(crate) recipients: Vec<To>,
+    ret: Option<Ret>,
+    envid: Option<String>,
+}
+
+/// A recipient of the transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct To {
+    /// Without brackets.
+    pub(crate) path: String,
+    pub(crate) notify: Notify,
+    /// xtext
+    pub(crate) orcpt: Option<String>,
+}
+
+/// RFC 3461 4.1
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notify {
+    Default,
+    Given(&'static str),
+}
+
+impl Mail {
+    pub(crate) fn new(helo: &Domain, envelope: &Envelope, size: u64) -> Self {
+        Self {
+            helo: helo.to_string(),
+            reverse_path: envelope.reverse_path.to_string(),
+            size,
+            eight_bit: envelope.body == Body::EightBitMime,
+            recipients: Vec::new(),
+            ret: envelope.ret,
+            envid: envelope
+                .envid
+                .clone()
+                .filter(|e| e.len() <= 100 && is_xtext(e)),
+        }
+    }
+
+    /// The same for some recipients, given as who is asked for and where it goes now.
+    pub(crate) fn to<'a>(
+        &self,
+        recipients: impl IntoIterator<Item = (&'a Recipient, &'a Address)>,
+    ) -> Self {
+        let recipients = recipients
+            .into_iter()
+            .map(|(recipient, user)| To {
+                path: user.to_string(),
+                notify: notify(recipient.notify),
+                orcpt: recipient
+                    .orcpt
+                    .clone()
+                    .filter(|o| o.len() <= 500 && is_orcpt(o)),
+            })
+            .collect();
+        Self {
+            recipients,
+            ..self.clone()
+        }
+    }
+
+    /// ` RET=... ENVID=...`, as far as the sender gave them.
+    pub(crate) fn dsn_parameters(&self) -> String {
+        let mut out = String::new();
+        if let Some(ret) = self.ret {
+            out.push_str(match ret {
+                Ret::Full => " RET=FULL",
+                Ret::Headers => " RET=HDRS",
+            });
+        }
+        if let Some(envid) = &self.envid {
+            out.push_str(" ENVID=");
+            out.push_str(envid);
+        }
+        out
+    }
+}
+
+fn notify(notify: envelope::Notify) -> Notify {
+    if notify == envelope::Notify::default() {
+        return Notify::Default;
+    }
+    Notify::Given(match notify {
+        envelope::Notify::On {
+            success: true,
+            failure: true,
+            delay: true,
+        } => "SUCCESS,FAILURE,DELAY",
+        envelope::Notify::On {
+            success: true,
+            failure: true,
+            delay: false,
+        } => "SUCCESS,FAILURE",
+        envelope::Notify::On {
+            success: true,
+            failure: false,
+            delay: true,
+        } => "SUCCESS,DELAY",
+        envelope::Notify::On {
+            success: true,
+            failure: false,
+            delay: false,
+        } => "SUCCESS",
+        envelope::Notify::On {
+            success: false,
+            failure: true,
+            delay: true,
+        } => "FAILURE,DELAY",
+        envelope::Notify::On {
+            success: false,
+            failure: true,
+            delay: false,
+        } => "FAILURE",
+        envelope::Notify::On {
+            success: false,
+            failure: false,
+            delay: true,
+        } => "DELAY",
+        envelope::Notify::On {
+            success: false,
+            failure: false,
+            delay: false,
+        }
+        | envelope::Notify::Never => "NEVER",
+    })
+}
+
+/// `xtext = *( xchar / hexchar )`, RFC 3461 4; not empty.
+fn is_xtext(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (b'+', [a, b, after @ ..]) if is_hex(*a) && is_hex(*b) => after,
+            (b'+' | b'=', _) => return false,
+            (0x21..=0x7e, after) => after,
+            _ => return false,
+        };
+    }
+    !text.is_empty()
+}
+
+fn is_hex(b: u8) -> bool {
+    matches!(b, b'0'..=b'9' | b'A'..=b'F')
+}
+
+/// `addr-type ";" xtext`
+fn is_orcpt(text: &str) -> bool {
+    text.split_once(';').is_some_and(|(kind, address)| {
+        !kind.is_empty()
+            && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && is_xtext(address)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_cannot_break_out() {
+        for good in ["a", "QQ314159", "a+2Bb", "!~"] {
+            assert!(is_xtext(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a=b",
+            "a+",
+            "a+2",
+            "a+2b",
+            "a\r\nDATA",
+            "ü",
+            "a\0",
+        ] {
+            assert!(!is_xtext(bad), "{bad:?}");
+        }
+        assert!(is_orcpt("rfc822;ann+40x.test") && is_orcpt("x-1;y"));
+        for bad in ["rfc822", ";a", "rfc 822;a", "rfc822;", "rfc822;a b"] {
+            assert!(!is_orcpt(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The threads: one watches the directories and takes in submissions, some work on entries, and the
+//! first one waits for signals.
+//!
+//! Guarantees: an entry is worked on by one thread; a destination that does not answer keeps only
+//! the few threads that are let to it; with all wake-ups lost mail still moves, a few seconds later.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use base::{Doing, Fail};
+use queue::{Claim, Intake, Lane, Place, Queue, QueueId, Watch, Woken};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::board::{Board, Ended};
+use crate::intake;
+use crate::relay::Relay;
+use crate::world::World;
+
+/// Entries in work at once.
+const WORKERS: usize = 40;
+const STACK: usize = 1 << 20;
+/// How often drop/ is looked at without being told.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often the lane is read whole; more seldom where that takes long.
+const SCAN: Duration = Duration::from_secs(30);
+/// Submissions of one user that are taken in at a time.
+const PER_USER: usize = 1000;
+/// Free space without which nothing is sent: its outcome could not be recorded.
+const SPARE: u64 = 1 << 20;
+/// The pause after a trouble of our own.
+const PAUSE: Duration = Duration::from_secs(5);
+/// An entry that somebody else has, or that has trouble, is looked at again then.
+const SOON: Duration = Duration::from_secs(2);
+/// Conversations under way are given this long to end at SIGTERM; who is cut off is tried again.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// For ever, or once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Daemon,
+    /// Everything is tried once, whenever it is due.
+    Once,
+}
+
+type Reload = Arc<dyn Fn() -> Result<World, Fail> + Send + Sync>;
+
+/// What all threads share.
+pub(crate) struct Runner {
+    queue: Queue,
+    board: Board,
+    mode: Mode,
+    world: Mutex<Arc<World>>,
+    reload: Reload,
+}
+
+impl Runner {
+    pub(crate) fn new(queue: Queue, world: World, mode: Mode, reload: Reload) -> Arc<Self> {
+        Arc::new(Self {
+            queue,
+            board: Board::new(mode == Mode::Once),
+            mode,
+            world: Mutex::new(Arc::new(world)),
+            reload,
+        })
+    }
+
+    fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn run(self: Arc<Self>) -> Result<(), Fail> {
+        let recovered = self.queue.recover()?;
+        if recovered != queue::Recovered::default() {
+            log::info!("recovered: {recovered:?}");
+        }
+        match self.mode {
+            Mode::Once => self.once(),
+            Mode::Daemon => self.serve(),
+        }
+    }
+
+    /// Takes in and tries everything once, also what comes of that.
+    fn once(self: Arc<Self>) -> Result<(), Fail> {
+        let mut intake = self.intake();
+        self.take_in(&mut intake)?;
+        let mut seen = HashSet::new();
+        loop {
+            let mut found = self.queue.scan(Lane::Relay)?;
+            found.retain(|listed| !seen.contains(&listed.id));
+            if found.is_empty() {
+                return Ok(());
+            }
+            seen.extend(found.iter().map(|listed| listed.id));
+            self.board.announce_all(&found);
+            let workers = (0..WORKERS.min(found.len()))
+                .map(|n| self.worker(n))
+                .collect::<Result<Vec<_>, Fail>>()?;
+            for worker in workers {
+                if worker.join().is_err() {
+                    return Err(Fail::temp("a worker broke"));
+                }
+            }
+        }
+    }
+
+    fn serve(self: Arc<Self>) -> Result<(), Fail> {
+        let mut signals = Signals::take()?;
+        for n in 0..WORKERS {
+            self.worker(n)?;
+        }
+        let runner = Arc::clone(&self);
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || runner.watch())
+            .doing(|| "start a thread")?;
+        log::info!("running the queue in {}", self.queue.path().display());
+        while signals.wait()? == Signal::Reload {
+            self.reload();
+        }
+        self.board.stop();
+        if !self.board.wait_idle(GRACE) {
+            log::info!("stopping in mid-conversation; what was under way is tried again");
+        }
+        Ok(())
+    }
+
+    fn reload(&self) {
+        match (self.reload)() {
+            Ok(world) => {
+                *self.world.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
+                log::info!("read the configuration again");
+            }
+            Err(fail) => log::error!("{fail}; the old configuration stays"),
+        }
+    }
+
+    fn worker(self: &Arc<Self>, n: usize) -> Result<thread::JoinHandle<()>, Fail> {
+        let runner = Arc::clone(self);
+        thread::Builder::new()
+            .name(format!("relay {n}"))
+            .stack_size(STACK)
+            .spawn(move || {
+                while let Some(id) = runner.board.take() {
+                    let ended = runner.attempt(&id);
+                    runner.board.done(id, &ended);
+                }
+            })
+            .doing(|| "start a thread")
+    }
+
+    /// One turn of one entry. Whatever goes wrong here is ours: everybody rests a little.
+    fn attempt(&self, id: &QueueId) -> Ended {
+        self.try_once(id).unwrap_or_else(|fail| {
+            log::error!("{id}: {fail}");
+            self.board.pause(PAUSE);
+            Ended::Due(SystemTime::now() + SOON + PAUSE)
+        })
+    }
+
+    fn try_once(&self, id: &QueueId) -> Result<Ended, Fail> {
+        self.queue.has_space(0, SPARE)?;
+        match self.queue.claim(Lane::Relay, id)? {
+            Claim::Entry(entry) => {
+                // What another runner has just tried is not ours to try again.
+                let due = entry.due();
+                if self.mode == Mode::Daemon && due > SystemTime::now() {
+                    return Ok(Ended::Due(due));
+                }
+                let world = self.world();
+                Relay::new(&world, &self.board, entry).run()
+            }
+            Claim::Busy => Ok(Ended::Due(SystemTime::now() + SOON)),
+            // Damaged is in the log already.
+            Claim::Gone | Claim::Damaged(_) => Ok(Ended::Finished),
+        }
+    }
+
+    fn intake(&self) -> Intake {
+        // A queue file is a little longer than its content.
+        let limit = self
+            .world()
+            .message_size_limit
+            .saturating_mul(2)
+            .saturating_add(1 << 20);
+        Intake::new(&self.queue, limit, PER_USER)
+    }
+
+    /// Gives whether something is left for another run.
+    fn take_in(&self, intake: &mut Intake) -> Result<bool, Fail> {
+        let world = self.world();
+        let taken = intake.run_with(|dropped, content| {
+            intake::judge(&world.host, &world.router, dropped, content)
+        })?;
+        // Wake-ups for these come too; saying it here saves the wait where they do not.
+        for id in &taken.accepted {
+            if let Some(due) = self.queue.due(Lane::Relay, id)? {
+                self.board.announce(*id, due);
+            }
+        }
+        Ok(taken.accepted.len() >= PER_USER)
+    }
+
+    /// The watcher's life.
+    fn watch(&self) {
+        let places = [Place::Drop, Place::Relay];
+        let watch = Watch::start(&self.queue, &places)
+            .map_err(|fail| log::warn!("{fail}; looking every {} s instead", LOOK.as_secs()))
+            .ok();
+        let mut intake = self.intake();
+        let (mut next_scan, mut next_look) = (Instant::now(), Instant::now());
+        while !self.board.is_stopping() {
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK;
+                match self.take_in(&mut intake) {
+                    Ok(true) => next_look = Instant::now(),
+                    Ok(false) => (),
+                    Err(fail) => log::error!("take in submissions: {fail}"),
+                }
+            }
+            if Instant::now() >= next_scan {
+                let took = self.scan();
+                next_scan = Instant::now() + SCAN.max(took.saturating_mul(20));
+            }
+            let wait = next_look.saturating_duration_since(Instant::now());
+            let woken = self.wait(watch.as_ref(), wait);
+            if woken.overflow {
+                next_scan = Instant::now();
+            }
+            if woken.overflow || woken.names.iter().any(|(place, _)| *place == Place::Drop) {
+                next_look = Instant::now();
+            }
+            for (_, id) in woken
+                .names
+                .iter()
+                .filter(|(place, _)| *place == Place::Relay)
+            {
+                match self.queue.due(Lane::Relay, id) {
+                    Ok(Some(due)) => self.board.announce(*id, due),
+                    Ok(None) => (),
+                    Err(fail) => log::error!("{fail}"),
+                }
+            }
+        }
+    }
+
+    fn wait(&self, watch: Option<&Watch>, time: Duration) -> Woken {
+        let woken = match watch {
+            Some(watch) => watch.wait(time),
+            None => {
+                thread::sleep(time);
+                Ok(Woken {
+                    overflow: true,
+                    ..Woken::default()
+                })
+            }
+        };
+        woken.unwrap_or_else(|fail| {
+            log::error!("{fail}");
+            thread::sleep(LOOK);
+            Woken {
+                overflow: true,
+                ..Woken::default()
+            }
+        })
+    }
+
+    /// Reads the whole lane; gives how long that took.
+    fn scan(&self) -> Duration {
+        let start = Instant::now();
+        match self.queue.scan(Lane::Relay) {
+            Ok(found) => self.board.announce_all(&found),
+            Err(fail) => log::error!("{fail}"),
+        }
+        start.elapsed()
+    }
+}
+
+/// The signals that we take: each writes a byte, so that waiting for them is reading.
+struct Signals {
+    pipe: UnixStream,
+    stop: Arc<AtomicBool>,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn take() -> Result<Self, Fail> {
+        let doing = || "take signals";
+        let (pipe, write) = UnixStream::pair().doing(doing)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // The flag first: it is set when the byte comes.
+            signal_hook::flag::register(signal, Arc::clone(&stop)).doing(doing)?;
+        }
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            let write = write.try_clone().doing(doing)?;
+            signal_hook::low_level::pipe::register(signal, write).doing(doing)?;
+        }
+        Ok(Self { pipe, stop })
+    }
+
+    fn wait(&mut self) -> Result<Signal, Fail> {
+        self.pipe
+            .read_exact(&mut [0])
+            .doing(|| "wait for signals")?;
+        Ok(if self.stop.load(Ordering::SeqCst) {
+            Signal::Stop
+        } else {
+            Signal::Reload
+        })
+    }
+}

@@ -1,0 +1,204 @@
+use base::{Envelope, Recipient, ReversePath};
+
+use super::*;
+use crate::fake::{Fake, Say, usual};
+
+fn mail(to: &[&str]) -> Mail {
+    let recipients: Vec<_> = to
+        .iter()
+        .map(|a| Recipient::new(a.parse().unwrap()))
+        .collect();
+    let envelope = Envelope::new(ReversePath::Null, recipients.clone());
+    let mail = Mail::new(&"mail.a.test".parse().unwrap(), &envelope, 10);
+    mail.to(recipients.iter().map(|r| (r, &r.address)))
+}
+
+fn send(port: u16, content: &[u8]) -> Outcome {
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    run(&target, port, &mail(&["a@b.test"]), &mut &*content, None).unwrap()
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    let verdict = &outcome.verdicts[0];
+    format!("{} {}", verdict.status, verdict.text)
+}
+
+#[test]
+fn a_message_goes_over_as_it_is() {
+    let fake = Fake::polite();
+    let outcome = send(fake.port, b"Subject: x\r\n\r\n.dot\r\n..\r\nend");
+    assert_eq!(verdict(&outcome), "2.6.0 250 2.6.0 queued");
+    let want = [
+        "EHLO mail.a.test",
+        "MAIL FROM:<>",
+        "RCPT TO:<a@b.test>",
+        "DATA",
+        "Subject: x",
+        "",
+        "..dot",
+        "...",
+        "end",
+        ".",
+    ];
+    assert_eq!(fake.lines()[..want.len()], want);
+}
+
+#[test]
+fn nobody_there() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let outcome = send(port, b"x\r\n");
+    assert_eq!(outcome.progress, Progress::Nothing);
+    assert_eq!(
+        verdict(&outcome),
+        format!("4.4.1 connect to mx.b.test[127.0.0.1]:{port}: Connection refused")
+    );
+}
+
+#[test]
+fn servers_that_misbehave_only_defer() {
+    let giant: Vec<u8> = b"250-"
+        .iter()
+        .copied()
+        .chain(std::iter::repeat_n(b'x', 1 << 20))
+        .collect();
+    let table: Vec<(&str, Box<dyn Fn() -> Say + Send>, &str)> = vec![
+        ("", Box::new(|| Say::Close), "waiting for its greeting"),
+        (
+            "",
+            Box::new(|| Say::Reply("554 no service\r\n")),
+            "554 no service",
+        ),
+        (
+            "",
+            Box::new(|| Say::Bytes(b"\x16\x03\x01garbage\r\n".to_vec())),
+            "without a code",
+        ),
+        (
+            "EHLO",
+            Box::new(move || Say::Bytes(giant.clone())),
+            "a reply line without end",
+        ),
+        (
+            "EHLO",
+            Box::new(|| Say::Bytes(b"250-x\r\n".repeat(10_000))),
+            "a reply without end",
+        ),
+        ("EHLO", Box::new(|| Say::Close), "introducing ourselves"),
+        (
+            "MAIL",
+            Box::new(|| Say::Reply("451 4.3.0 later\r\n")),
+            "451 4.3.0 later",
+        ),
+        (
+            "RCPT",
+            Box::new(|| Say::Reply("450 4.2.0 grey\r\n")),
+            "450 4.2.0 grey",
+        ),
+        ("RCPT", Box::new(|| Say::Close), "sending RCPT TO"),
+        (
+            "DATA",
+            Box::new(|| Say::Reply("421 4.3.2 bye\r\n")),
+            "421 4.3.2 bye",
+        ),
+        ("DATA", Box::new(|| Say::Close), "sending DATA"),
+        (
+            ".",
+            Box::new(|| Say::Reply("452 4.3.1 full\r\n")),
+            "452 4.3.1 full",
+        ),
+        (".", Box::new(|| Say::Close), "possible duplicate"),
+    ];
+    for (at, say, want) in table {
+        let at = at.to_owned();
+        let fake = Fake::start(move |line| {
+            let here = line.get(..4).unwrap_or(line) == at;
+            if here { say() } else { Say::Reply(usual(line)) }
+        });
+        let outcome = send(fake.port, b"Subject: x\r\n\r\nx\r\n");
+        let got = verdict(&outcome);
+        assert!(got.starts_with('4') && got.contains(want), "{got} / {want}");
+        assert_eq!(
+            outcome.progress == Progress::Ended,
+            want == "possible duplicate"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_closes_in_mid_message_is_heard() {
+    // It says its reason after the header and reads no more.
+    let fake = Fake::start(|line| match line {
+        "DATA" => Say::Bytes(b"354 go\r\n552 5.3.4 too long\r\n".to_vec()),
+        "Subject: x" => Say::Close,
+        _ => Say::Reply(usual(line)),
+    });
+    let content = [
+        b"Subject: x\r\n\r\n".as_slice(),
+        &b"0123456789\r\n".repeat(2_000_000),
+    ]
+    .concat();
+    let outcome = send(fake.port, &content);
+    assert_eq!(verdict(&outcome), "5.3.4 552 5.3.4 too long");
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_never_ended() {
+    struct Broken(usize);
+    impl Read for Broken {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            match self.0 {
+                1 => {
+                    into[..3].copy_from_slice(b"x\r\n");
+                    Ok(3)
+                }
+                _ => Err(io::Error::other("disk")),
+            }
+        }
+    }
+    let fake = Fake::polite();
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    let result = run(
+        &target,
+        fake.port,
+        &mail(&["a@b.test"]),
+        &mut Broken(0),
+        None,
+    );
+    assert!(matches!(result, Err(Ours::Content(_))));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fake.count("."), 0);
+}
+
+#[test]
+fn time_ends_everything() {
+    let fake = Fake::start(|line| {
+        if line.is_empty() {
+            Say::Silence
+        } else {
+            Say::Close
+        }
+    });
+    let socket = TcpStream::connect(("127.0.0.1", fake.port)).unwrap();
+    let by = Cell::new(Instant::now() + Duration::from_millis(50));
+    let mut timed = Timed { socket, by };
+    let error = timed.read(&mut [0]).unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    ));
+    assert_eq!(
+        timed.read(&mut [0]).unwrap_err().kind(),
+        io::ErrorKind::TimedOut
+    );
+}
