@@ -3,13 +3,18 @@
 //! mio is edge-triggered: readiness is remembered here until the kernel says WouldBlock, so that a
 //! turn may stop anywhere and go on later. Buffers give their memory back when they are empty.
 
+mod side;
+mod socket;
+
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::event::Source;
 use mio::{Interest, Registry, Token};
+
+use side::Side;
+pub(crate) use socket::Socket;
 
 use crate::activate::{Accepted, Encryption, Peer};
 use crate::buffer::Buffer;
@@ -30,51 +35,6 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 
-/// A socket in the loop.
-pub(crate) enum Socket {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
-}
-
-impl Socket {
-    pub(crate) fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(s) => s,
-            Self::Unix(s) => s,
-        }
-    }
-
-    fn shutdown(&self) {
-        // It fails only where the peer is gone already.
-        match self {
-            Self::Tcp(s) => s.shutdown(Shutdown::Write).ok(),
-            Self::Unix(s) => s.shutdown(Shutdown::Write).ok(),
-        };
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(s) => s.read(buf),
-            Self::Unix(s) => s.read(buf),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(s) => s.write(buf),
-            Self::Unix(s) => s.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// How the bytes go over the socket.
 enum Crypt {
     Plain,
@@ -91,16 +51,6 @@ enum Closing {
     Flushing,
     /// Our end is closed; what comes is thrown away.
     Lingering,
-}
-
-/// The attached socket.
-struct Side {
-    stream: mio::net::UnixStream,
-    input: Buffer,
-    output: Buffer,
-    readable: bool,
-    writable: bool,
-    ended: bool,
 }
 
 pub(crate) struct Io {
@@ -281,58 +231,11 @@ impl Io {
         self.input_limit = bytes.max(1);
     }
 
-    pub(crate) fn attach(&mut self, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
-        self.detach();
-        stream.set_nonblocking(true)?;
-        let mut stream = mio::net::UnixStream::from_std(stream);
-        self.registry.register(
-            &mut stream,
-            self.side_token,
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        self.side = Some(Side {
-            stream,
-            input: Buffer::default(),
-            output: Buffer::default(),
-            readable: true,
-            writable: true,
-            ended: false,
-        });
-        Ok(())
-    }
-
-    pub(crate) fn detach(&mut self) {
-        if let Some(mut side) = self.side.take() {
-            self.registry.deregister(&mut side.stream).ok();
-        }
-    }
-
-    pub(crate) fn is_attached(&self) -> bool {
-        self.side.is_some()
-    }
-
-    pub(crate) fn side_write(&mut self, bytes: &[u8]) {
-        if let Some(side) = &mut self.side {
-            side.output.push(bytes);
-        }
-    }
-
-    pub(crate) fn side_pending(&self) -> usize {
-        self.side.as_ref().map_or(0, |side| side.output.len())
-    }
-
     // What the loop asks for.
 
     pub(crate) fn note_ready(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
-    }
-
-    pub(crate) fn note_side_ready(&mut self, readable: bool, writable: bool) {
-        if let Some(side) = &mut self.side {
-            side.readable |= readable;
-            side.writable |= writable;
-        }
     }
 
     /// Ends it, for the first of several reasons.
@@ -439,17 +342,6 @@ impl Io {
                 self.output.consume(n);
             }
         }
-    }
-
-    fn flush_side(&mut self) -> io::Result<()> {
-        if let Some(side) = &mut self.side {
-            while side.writable && !side.output.is_empty() {
-                let sent = side.stream.write(side.output.bytes());
-                let n = note_written(sent, &mut side.writable)?;
-                side.output.consume(n);
-            }
-        }
-        Ok(())
     }
 
     fn all_sent(&self) -> bool {
@@ -643,58 +535,6 @@ impl Io {
             self.wrote = false;
         }
         now
-    }
-
-    pub(crate) fn fill_side(&mut self, scratch: &mut [u8]) -> bool {
-        let full = self.output.len() >= HIGH_WATER;
-        let Some(side) = &mut self.side else {
-            return false;
-        };
-        if !side.readable || side.ended || full || side.input.len() >= INPUT_LIMIT.max(HIGH_WATER) {
-            return false;
-        }
-        match side.stream.read(scratch) {
-            Ok(0) => side.ended = true,
-            Ok(n) => side.input.push(scratch.get(..n).unwrap_or_default()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                side.readable = false;
-                return false;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => side.ended = true,
-        }
-        true
-    }
-
-    pub(crate) fn may_feed_side(&self) -> bool {
-        !self.is_closing() && self.side.is_some() && self.output.len() < HIGH_WATER
-    }
-
-    pub(crate) fn take_side_input(&mut self) -> Option<Buffer> {
-        if !self.may_feed_side() {
-            return None;
-        }
-        let side = self.side.as_mut().filter(|side| !side.input.is_empty())?;
-        Some(std::mem::take(&mut side.input))
-    }
-
-    pub(crate) fn put_side_back(&mut self, rest: Buffer) {
-        if let Some(side) = &mut self.side
-            && side.input.is_empty()
-        {
-            side.input = rest;
-        }
-    }
-
-    /// Whether the attached socket has ended and all it sent was offered; then it is detached.
-    pub(crate) fn take_side_end(&mut self) -> bool {
-        let ended = self.side.as_ref().is_some_and(|side| side.ended)
-            && self.output.len() < HIGH_WATER
-            && !self.is_closing();
-        if ended {
-            self.detach();
-        }
-        ended
     }
 }
 

@@ -5,27 +5,30 @@
 //! drains: no new connections, each session may finish what it began, in bounded time. SIGHUP
 //! reads the certificate again and calls back.
 
+mod accept;
+mod signals;
+mod turn;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use base::fail::{Doing, Fail};
-use mio::{Events, Interest, Poll, Registry, Token};
-use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 
-use crate::activate::{
-    Accepted, Connected, Encryption, Listen, Listener, Peer, Sockets, Stream, notify,
-};
-use crate::caps::{Caps, Full};
-use crate::connection::{Expired, Io, Socket};
+use accept::Port;
+use signals::Signals;
+use turn::{Session, Tools};
+
+use crate::activate::{Accepted, Sockets, notify};
+use crate::caps::Caps;
+use crate::connection::Expired;
 use crate::pool::Pool;
-use crate::protocol::{Answers, Closed, Control, Key, Protocol};
+use crate::protocol::{Answers, Closed, Key, Protocol};
 use crate::timer::Timers;
 use crate::tls::Acceptor;
 
@@ -130,17 +133,6 @@ struct Server<P: Protocol, F> {
     accept_again: Option<Instant>,
 }
 
-struct Port {
-    listener: Acceptable,
-    listen: Listen,
-    pending: bool,
-}
-
-enum Acceptable {
-    Tcp(mio::net::TcpListener),
-    Unix(mio::net::UnixListener),
-}
-
 impl<P, F> Server<P, F>
 where
     P: Protocol,
@@ -188,42 +180,6 @@ where
                 .doing(|| "serve the connection given to us")?;
         }
         Ok(server)
-    }
-
-    fn watch(&self, listener: Listener, token: Token) -> io::Result<Acceptable> {
-        Ok(match listener {
-            Listener::Tcp(tcp) => {
-                tcp.set_nonblocking(true)?;
-                let mut tcp = mio::net::TcpListener::from_std(tcp);
-                self.poll
-                    .registry()
-                    .register(&mut tcp, token, Interest::READABLE)?;
-                Acceptable::Tcp(tcp)
-            }
-            Listener::Unix(unix) => {
-                unix.set_nonblocking(true)?;
-                let mut unix = mio::net::UnixListener::from_std(unix);
-                self.poll
-                    .registry()
-                    .register(&mut unix, token, Interest::READABLE)?;
-                Acceptable::Unix(unix)
-            }
-        })
-    }
-
-    fn adopt(&mut self, connected: Connected) -> io::Result<()> {
-        let socket = match connected.stream {
-            Stream::Tcp(tcp) => {
-                tcp.set_nonblocking(true)?;
-                Socket::Tcp(mio::net::TcpStream::from_std(tcp))
-            }
-            Stream::Unix(unix) => {
-                unix.set_nonblocking(true)?;
-                Socket::Unix(mio::net::UnixStream::from_std(unix))
-            }
-        };
-        self.admit(socket, connected.listen);
-        Ok(())
     }
 
     fn serve(&mut self) -> Result<(), Fail> {
@@ -424,291 +380,6 @@ where
             self.caps.leave(session.io.peer().ip());
             // A descriptor is free again.
             self.accept_again = None;
-        }
-    }
-
-    fn accept(&mut self) {
-        if self.accept_again.is_some() {
-            return;
-        }
-        for at in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS {
-                let Some(port) = self.listeners.get_mut(at).filter(|port| port.pending) else {
-                    break;
-                };
-                let listen = port.listen;
-                match port.accept() {
-                    Ok(socket) => self.admit(socket, listen),
-                    Err(e) => self.accept_failed(at, &e),
-                }
-                if self.accept_again.is_some() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Out of descriptors: wait for one, or a second; the clients wait in the backlog.
-    fn accept_failed(&mut self, at: usize, error: &io::Error) {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                if let Some(port) = self.listeners.get_mut(at) {
-                    port.pending = false;
-                }
-            }
-            // The client left before we came to it.
-            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-            _ => {
-                log::warn!(
-                    "accept: {error}; {} connections are open",
-                    self.connections.len()
-                );
-                self.accept_again = Instant::now().checked_add(ACCEPT_PAUSE);
-            }
-        }
-    }
-
-    fn admit(&mut self, mut socket: Socket, listen: Listen) {
-        let accepted = self.describe(&socket, listen);
-        let ip = accepted.peer.ip();
-        if let Err(full) = self.caps.enter(ip) {
-            log::warn!(
-                "refused {}: {}",
-                Shown(accepted.peer),
-                match full {
-                    Full::Process => "too many connections",
-                    Full::Client => "too many connections from this client",
-                }
-            );
-            if listen.encryption == Encryption::OnRequest {
-                // One try: who does not take it, learns by the close.
-                io::Write::write(&mut socket, self.options.busy).ok();
-            }
-            return;
-        }
-        self.serial = self.serial.wrapping_add(1);
-        let slot = self.connections.vacant_key();
-        let key = Key {
-            slot,
-            serial: self.serial,
-        };
-        let token = FIRST_CONNECTION + slot * 2;
-        let mut io = Io::new(
-            key,
-            socket,
-            accepted,
-            self.options.acceptor.clone(),
-            Arc::clone(&self.registry),
-            Token(token + 1),
-        );
-        match io.register(Token(token)) {
-            Ok(()) => {
-                let protocol = (self.factory)(&accepted);
-                self.connections.insert(Session {
-                    io,
-                    protocol,
-                    queued: true,
-                    opened: false,
-                });
-                self.waiting.push_back(key);
-            }
-            Err(e) => {
-                log::warn!("serve {}: {e}", Shown(accepted.peer));
-                self.caps.leave(ip);
-            }
-        }
-    }
-
-    fn describe(&self, socket: &Socket, listen: Listen) -> Accepted {
-        let (peer, local) = match socket {
-            Socket::Tcp(tcp) => {
-                // Replies are small and waited for; peers that vanish are to be noticed.
-                tcp.set_nodelay(true).ok();
-                nix::sys::socket::setsockopt(tcp, nix::sys::socket::sockopt::KeepAlive, &true).ok();
-                let peer = tcp.peer_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
-                (Peer::Ip(peer), tcp.local_addr().ok())
-            }
-            Socket::Unix(_) => (Peer::Local, None),
-        };
-        Accepted {
-            peer,
-            local,
-            service: listen.service,
-            encryption: listen.encryption,
-            tls: self.options.acceptor.is_some(),
-        }
-    }
-}
-
-struct Shown(Peer);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.ip() {
-            Some(ip) => ip.fmt(f),
-            None => f.write_str("a local client"),
-        }
-    }
-}
-
-impl Port {
-    fn accept(&self) -> io::Result<Socket> {
-        Ok(match &self.listener {
-            Acceptable::Tcp(tcp) => Socket::Tcp(tcp.accept()?.0),
-            Acceptable::Unix(unix) => Socket::Unix(unix.accept()?.0),
-        })
-    }
-}
-
-/// What a [`Control`] needs beside its connection.
-struct Tools<'a, D> {
-    answers: &'a Arc<Answers<D>>,
-    pool: &'a Pool,
-}
-
-struct Session<P> {
-    io: Io,
-    protocol: P,
-    /// It stands in the line of those that wait for their turn.
-    queued: bool,
-    opened: bool,
-}
-
-impl<P: Protocol> Session<P> {
-    fn call<R>(
-        &mut self,
-        tools: &Tools<'_, P::Done>,
-        event: impl FnOnce(&mut P, &mut Control<'_, P::Done>) -> R,
-    ) -> R {
-        let mut control = Control {
-            io: &mut self.io,
-            answers: tools.answers,
-            pool: tools.pool,
-        };
-        event(&mut self.protocol, &mut control)
-    }
-
-    /// Moves what can be moved by one step; whether there may be more to do.
-    fn step(&mut self, tools: &Tools<'_, P::Done>, scratch: &mut [u8]) -> bool {
-        self.io.flush();
-        if self.io.is_gone() {
-            return false;
-        }
-        if self.io.is_lingering() {
-            self.io.linger();
-            return false;
-        }
-        if self.io.is_handshaking() {
-            let read = self.io.may_read() && self.io.fill(scratch);
-            let up = self.io.shake_hands();
-            if up && self.opened {
-                let info = self.io.tls_info().cloned();
-                info.inspect(|info| self.call(tools, |p, control| p.tls_up(info, control)));
-            }
-            return read || up;
-        }
-        if !self.opened {
-            self.opened = true;
-            self.call(tools, P::open);
-        }
-        let mut moved = self.feed(tools);
-        moved |= self.feed_side(tools);
-        moved |= self.io.may_read() && self.io.fill(scratch);
-        moved |= self.io.fill_side(scratch);
-        if !moved && self.io.take_eof() {
-            self.call(tools, P::eof);
-            moved = true;
-        }
-        if !moved && self.io.take_side_end() {
-            self.call(tools, P::side_closed);
-            moved = true;
-        }
-        self.io.flush();
-        if self.io.take_flushed() {
-            self.call(tools, P::flushed);
-            moved = true;
-        }
-        moved
-    }
-
-    fn feed(&mut self, tools: &Tools<'_, P::Done>) -> bool {
-        let mut input = self.io.take_input();
-        let (mut moved, mut stuck) = (false, false);
-        while !input.is_empty() && !stuck && self.io.may_feed() {
-            let consumed = self.call(tools, |p, control| p.input(input.bytes(), control));
-            input.consume(consumed);
-            stuck = consumed == 0;
-            moved |= !stuck;
-        }
-        self.io.put_back(input, stuck);
-        moved
-    }
-
-    fn feed_side(&mut self, tools: &Tools<'_, P::Done>) -> bool {
-        let mut moved = false;
-        let Some(mut input) = self.io.take_side_input() else {
-            return false;
-        };
-        loop {
-            let consumed = self.call(tools, |p, control| p.side(input.bytes(), control));
-            input.consume(consumed);
-            moved |= consumed > 0;
-            if consumed == 0 || input.is_empty() || !self.io.may_feed_side() {
-                break;
-            }
-        }
-        self.io.put_side_back(input);
-        moved
-    }
-}
-
-/// SIGTERM, SIGINT and SIGHUP, as events of the loop.
-struct Signals {
-    terminate: Arc<AtomicBool>,
-    hangup: Arc<AtomicBool>,
-    pipe: mio::net::UnixStream,
-    registered: Vec<SigId>,
-}
-
-impl Signals {
-    fn register(poll: &Poll) -> io::Result<Self> {
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut pipe = mio::net::UnixStream::from_std(ours);
-        poll.registry()
-            .register(&mut pipe, SIGNALS, Interest::READABLE)?;
-        let (terminate, hangup) = (Arc::default(), Arc::default());
-        let mut registered = Vec::new();
-        for (signal, flag) in [
-            (SIGTERM, &terminate),
-            (SIGINT, &terminate),
-            (SIGHUP, &hangup),
-        ] {
-            // The flag first: when the pipe wakes the loop it must be up.
-            registered.push(signal_hook::flag::register(signal, Arc::clone(flag))?);
-            registered.push(signal_hook::low_level::pipe::register(
-                signal,
-                theirs.try_clone()?,
-            )?);
-        }
-        Ok(Self {
-            terminate,
-            hangup,
-            pipe,
-            registered,
-        })
-    }
-
-    fn drain(&mut self) {
-        let mut chunk = [0; 64];
-        while matches!(self.pipe.read(&mut chunk), Ok(n) if n > 0) {}
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for id in self.registered.drain(..) {
-            signal_hook::low_level::unregister(id);
         }
     }
 }
