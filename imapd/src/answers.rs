@@ -27,22 +27,8 @@ impl Session {
                 uid,
             } => {
                 let step = search.answer(answer);
-                match step {
-                    search::Step::Ask(request) => {
-                        self.ask(Task::Searching { tag, search, uid }, request, actions);
-                    }
-                    search::Step::Found(found) => {
-                        actions.output.extend_from_slice(b"* SEARCH");
-                        for number in found {
-                            actions
-                                .output
-                                .extend_from_slice(format!(" {number}").as_bytes());
-                        }
-                        line(&mut actions.output, "");
-                        self.finish(&tag, "OK SEARCH completed", uid, actions);
-                    }
-                    search::Step::Failed(failed) => self.fail(&tag, &failed, uid, actions),
-                }
+                self.task = Task::Searching { tag, search, uid };
+                self.search_step(step, actions);
             }
             Task::Polling { response, expunges } => {
                 self.polled(answer, response, expunges, actions);
@@ -179,6 +165,32 @@ impl Session {
         }
     }
 
+    pub(crate) fn search_step(&mut self, step: search::Step, actions: &mut Actions) {
+        let done = match step {
+            search::Step::Ask(request) => return actions.next.push(Action::Ask(request)),
+            search::Step::Decide(thought) => return actions.next.push(Action::Decide(thought)),
+            search::Step::Found(found) => Ok(found),
+            search::Step::Failed(failed) => Err(failed),
+        };
+        let Task::Searching { tag, uid, .. } = std::mem::replace(&mut self.task, Task::Ready)
+        else {
+            return;
+        };
+        match done {
+            Ok(found) => {
+                actions.output.extend_from_slice(b"* SEARCH");
+                for number in found {
+                    actions
+                        .output
+                        .extend_from_slice(format!(" {number}").as_bytes());
+                }
+                line(&mut actions.output, "");
+                self.finish(&tag, "OK SEARCH completed", uid, actions);
+            }
+            Err(failed) => self.fail(&tag, &failed, uid, actions),
+        }
+    }
+
     fn polled(&mut self, answer: Answer, response: String, expunges: bool, actions: &mut Actions) {
         match answer {
             Answer::Updates(updates) => {
@@ -190,38 +202,13 @@ impl Session {
             }
             Answer::Failed(failed) if failed.why == Why::Replaced => return self.replaced(actions),
             // The command itself was done; the news can wait.
-            Answer::Failed(failed) => log::warn!("poll: {}", failed.text),
+            Answer::Failed(failed) => log::debug!("poll: {}", failed.text),
             other => {
                 unexpected(&other);
             }
         }
         line(&mut actions.output, &response);
         self.task = Task::Ready;
-    }
-
-    fn idle_answer(&mut self, answer: Answer, tag: String, again: bool, actions: &mut Actions) {
-        let mut again = again;
-        match answer {
-            Answer::Updates(updates) => {
-                response::updates(&mut actions.output, &updates);
-                again |= updates.more;
-            }
-            Answer::Failed(failed) if failed.why == Why::Replaced => return self.replaced(actions),
-            Answer::Failed(failed) => log::warn!("poll in IDLE: {}", failed.text),
-            other => {
-                unexpected(&other);
-            }
-        }
-        self.task = Task::Idling {
-            tag,
-            asked: again,
-            again: false,
-        };
-        if again {
-            actions
-                .next
-                .push(Action::Ask(Request::Poll { expunges: true }));
-        }
     }
 }
 

@@ -440,7 +440,22 @@ pub(crate) fn behind(set: &Set, (seq, uid): (u32, u32)) -> Set {
 
 /// An answer that does not fit the question: ours, not the client's fault.
 pub(crate) fn unexpected(answer: &Answer) -> store::Failed {
-    log::error!("the store answered what was not asked: {answer:.100?}");
+    // Its name only: an answer may hold a body.
+    let name = match answer {
+        Answer::Done => "Done",
+        Answer::Selected(_) => "Selected",
+        Answer::Status(_) => "Status",
+        Answer::Folders(_) => "Folders",
+        Answer::Messages(_) => "Messages",
+        Answer::Content(_) => "Content",
+        Answer::Stored(_) => "Stored",
+        Answer::Appended { .. } => "Appended",
+        Answer::Copied { .. } => "Copied",
+        Answer::Updates(_) => "Updates",
+        Answer::Changed => "Changed",
+        Answer::Failed(_) => "Failed",
+    };
+    log::error!("the store answered {name}, which was not asked for");
     store::Failed {
         why: Why::Temporary,
         text: "Internal error".into(),

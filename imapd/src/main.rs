@@ -7,11 +7,13 @@
 mod answers;
 mod append;
 mod command;
+mod dispatch;
 #[cfg(test)]
 mod fake;
 mod fetch;
 mod framer;
 mod grammar;
+mod idle;
 mod item;
 mod key;
 mod list;

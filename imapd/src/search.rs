@@ -4,6 +4,8 @@
 //! then the whole message, of which at most [`MAX_TEXT`] octets are looked at and kept for the time
 //! of one message.
 
+use std::sync::Arc;
+
 use store::Set;
 use store::request::{Answer, Message, Part, Request, Why};
 use store::set::STAR;
@@ -21,6 +23,8 @@ pub(crate) const MAX_TEXT: usize = 32 << 20;
 #[derive(Debug)]
 pub(crate) enum Step {
     Ask(Request),
+    /// [`Thought::decide`] somewhere, and its result to [`Search::decided`].
+    Decide(Box<Thought>),
     /// The numbers or UIDs found, ascending.
     Found(Vec<u32>),
     Failed(store::Failed),
@@ -29,7 +33,7 @@ pub(crate) enum Step {
 /// A SEARCH at work.
 #[derive(Debug)]
 pub(crate) struct Search {
-    matcher: Matcher,
+    matcher: Arc<Matcher>,
     uid: bool,
     set: Set,
     list: std::vec::IntoIter<Message>,
@@ -52,7 +56,24 @@ enum Phase {
         header: Vec<u8>,
         text: Vec<u8>,
     },
+    Deciding(Message),
     Next,
+}
+
+/// A message whose text must be searched: work for longer than a session may hold up others.
+#[derive(Debug)]
+pub(crate) struct Thought {
+    matcher: Arc<Matcher>,
+    message: Message,
+    header: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Thought {
+    pub(crate) fn decide(&self) -> bool {
+        let seen = Seen::whole(&self.message, &self.header, &self.text);
+        self.matcher.decide(&seen) == Some(true)
+    }
 }
 
 impl Search {
@@ -64,7 +85,7 @@ impl Search {
     ) -> Result<(Self, Request), Charset> {
         let set = narrowed(&key);
         let needs_last = has_star(&key);
-        let matcher = Matcher::new(key, charset)?;
+        let matcher = Arc::new(Matcher::new(key, charset)?);
         let (phase, request) = if needs_last {
             let last = store::Ranges::new([(STAR, STAR)]).unwrap_or_default();
             (Phase::Last, Request::Fetch(Set::Seq(last)))
@@ -90,8 +111,10 @@ impl Search {
     pub(crate) fn answer(&mut self, answer: Answer) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Next), answer) {
             (Phase::Last, Answer::Messages(messages)) => {
-                if let Some(last) = messages.list.last() {
-                    self.matcher.last(last.seq, last.uid);
+                if let Some(last) = messages.list.last()
+                    && let Some(matcher) = Arc::get_mut(&mut self.matcher)
+                {
+                    matcher.last(last.seq, last.uid);
                 }
                 self.phase = Phase::Listing;
                 Step::Ask(Request::Fetch(self.set.clone()))
@@ -135,9 +158,14 @@ impl Search {
                 if !last && (text.len() as u64) < content.size && text.len() < MAX_TEXT {
                     return self.ask_text(message, header, text);
                 }
-                let matches = self.matcher.decide(&Seen::whole(&message, &header, &text));
-                self.take(&message, matches == Some(true));
-                self.go_on()
+                let matcher = Arc::clone(&self.matcher);
+                self.phase = Phase::Deciding(message.clone());
+                Step::Decide(Box::new(Thought {
+                    matcher,
+                    message,
+                    header,
+                    text,
+                }))
             }
             // Another session expunged it: it matches nothing.
             (Phase::Header { .. } | Phase::Text { .. }, Answer::Failed(f))
@@ -148,6 +176,14 @@ impl Search {
             (_, Answer::Failed(failed)) => Step::Failed(failed),
             (_, other) => Step::Failed(unexpected(&other)),
         }
+    }
+
+    /// What a [`Thought`] came to.
+    pub(crate) fn decided(&mut self, matches: bool) -> Step {
+        if let Phase::Deciding(message) = std::mem::replace(&mut self.phase, Phase::Next) {
+            self.take(&message, matches);
+        }
+        self.go_on()
     }
 
     fn go_on(&mut self) -> Step {

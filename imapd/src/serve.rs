@@ -46,6 +46,7 @@ pub(crate) enum Done {
     /// The user's spool was opened.
     Opened(String, Result<Box<Store>, Fail>),
     Store(Box<Store>, Answer),
+    Decided(bool),
     Changed,
 }
 
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     /// A refusal that is held back.
     penalty: Option<LoginAnswer>,
     ended: Option<Ended>,
+    /// The session rests until the client has taken the output.
+    wants_flush: bool,
     /// The client sends no more.
     eof: bool,
     draining: bool,
@@ -104,6 +107,7 @@ impl Connection {
             user: None,
             penalty: None,
             ended: None,
+            wants_flush: false,
             eof: false,
             draining: false,
             ticks: 0,
@@ -144,10 +148,10 @@ impl Connection {
                 }
             }
             Action::Login(request) => self.ask_checkpw(request, control),
+            Action::Decide(thought) => control.job(move || Done::Decided(thought.decide())),
             Action::StartTls => control.start_tls(),
             Action::Watch(on) => self.mail.watch(on, control),
-            // More than the low-water mark was just written: `flushed` will be called.
-            Action::WhenFlushed => {}
+            Action::WhenFlushed => self.wants_flush = true,
             Action::Close(why) => {
                 self.ended = Some(why);
                 control.close();
@@ -361,6 +365,11 @@ impl Protocol for Connection {
                 self.mail.back(store);
                 self.step(control, |session, actions| session.answer(answer, actions));
             }
+            Done::Decided(matches) => {
+                self.step(control, |session, actions| {
+                    session.decided(matches, actions);
+                });
+            }
             Done::Changed => self.step(control, Session::changed),
         }
     }
@@ -394,7 +403,9 @@ impl Protocol for Connection {
     }
 
     fn flushed(&mut self, control: &mut Control<'_, Done>) {
-        self.step(control, Session::flushed);
+        if std::mem::take(&mut self.wants_flush) {
+            self.step(control, Session::flushed);
+        }
     }
 
     fn side(&mut self, bytes: &[u8], control: &mut Control<'_, Done>) -> usize {
@@ -429,6 +440,7 @@ impl Protocol for Connection {
         self.cancel();
         let reason = match (self.ended, why) {
             (Some(ended), _) => ended.text().to_owned(),
+            (None, Closed::ByUs) => "Connection closed".to_owned(),
             (None, why) => format!("Disconnected: {why}"),
         };
         if self.user.is_some() {

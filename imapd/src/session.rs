@@ -4,17 +4,16 @@
 //! is false nothing is read, and what a client pipelines waits. Messages pass through in pieces; the
 //! session keeps at most one command, one piece and one list of messages.
 
-use store::request::{Answer, Expunge, Failed, Request, Why};
-use store::{FolderName, Set};
+use store::FolderName;
+use store::request::{Answer, Failed, Request, Why};
 
 use crate::append::Appending;
-use crate::command::{self, Command, Mailbox, StatusItem};
+use crate::command::{self, StatusItem};
 use crate::fetch::Fetch;
 use crate::framer::{Frame, Framer, Limit};
-use crate::list;
 use crate::login::{LoginAnswer, LoginRequest};
 use crate::response::line;
-use crate::search::Search;
+use crate::search::{Search, Thought};
 
 /// What the driver is to do, in this order: the output, then the rest.
 #[derive(Debug, Default)]
@@ -23,12 +22,14 @@ pub(crate) struct Actions {
     pub(crate) next: Vec<Action>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Action {
     /// Ask the store; [`Session::answer`] gets its answer.
     Ask(Request),
     /// Ask checkpw; [`Session::login`] gets its answer.
     Login(LoginRequest),
+    /// Search a message's text where that holds nobody up; [`Session::decided`] gets the result.
+    Decide(Box<Thought>),
     /// Start TLS; [`Session::tls_up`] when it is there.
     StartTls,
     /// Tell [`Session::changed`] when the selected folder may have changed; or no longer.
@@ -262,299 +263,6 @@ impl Session {
         }
     }
 
-    /// RFC 3501 6: which commands are valid in which state.
-    fn command(&mut self, tag: String, command: Command, actions: &mut Actions) {
-        match command {
-            Command::Capability => {
-                let capabilities = self.capabilities();
-                line(&mut actions.output, &format!("* CAPABILITY {capabilities}"));
-                self.finish(&tag, "OK CAPABILITY completed", true, actions);
-            }
-            Command::Noop => self.finish(&tag, "OK NOOP completed", true, actions),
-            Command::Id => {
-                line(&mut actions.output, "* ID (\"name\" \"yubin\")");
-                self.finish(&tag, "OK ID completed", true, actions);
-            }
-            Command::Logout => {
-                line(&mut actions.output, "* BYE Logging out");
-                line(&mut actions.output, &format!("{tag} OK LOGOUT completed"));
-                self.end(Ended::LoggedOut, actions);
-            }
-            command => match self.state {
-                State::NotAuthenticated => self.before_login(tag, command, actions),
-                State::Authenticated => self.on_folders(tag, command, actions),
-                State::Selected { read_only } => {
-                    self.on_messages(tag, command, read_only, actions);
-                }
-                State::Logout => {}
-            },
-        }
-    }
-
-    /// RFC 3501 6.3.
-    fn on_folders(&mut self, tag: String, command: Command, actions: &mut Actions) {
-        let simple = |verb| Task::Simple {
-            tag: tag.clone(),
-            verb,
-        };
-        let named = |name: Mailbox, make: &dyn Fn(FolderName) -> Request, verb| {
-            name.map(|name| (simple(verb), make(name)))
-        };
-        let asked = match command {
-            Command::Select { mailbox, read_only } => mailbox.map(|folder| {
-                (
-                    Task::Selecting {
-                        tag: tag.clone(),
-                        read_only,
-                    },
-                    Request::Select { folder, read_only },
-                )
-            }),
-            Command::Create(name) => named(name, &Request::Create, "CREATE"),
-            Command::Delete(name) => named(name, &Request::Delete, "DELETE"),
-            Command::Subscribe(name) => named(name, &Request::Subscribe, "SUBSCRIBE"),
-            Command::Unsubscribe(name) => named(name, &Request::Unsubscribe, "UNSUBSCRIBE"),
-            Command::Rename { from, to } => from
-                .zip(to)
-                .map(|(from, to)| (simple("RENAME"), Request::Rename { from, to })),
-            Command::Status { mailbox, items } => mailbox.map(|folder| {
-                let request = Request::Status(folder.clone());
-                (
-                    Task::Status {
-                        tag: tag.clone(),
-                        folder,
-                        items,
-                    },
-                    request,
-                )
-            }),
-            Command::List {
-                reference,
-                pattern,
-                subscribed,
-            } => {
-                return self.list(&tag, &reference, &pattern, subscribed, actions);
-            }
-            Command::Namespace => {
-                line(&mut actions.output, "* NAMESPACE ((\"\" \"/\")) NIL NIL");
-                return self.finish(&tag, "OK NAMESPACE completed", true, actions);
-            }
-            Command::Idle => return self.idle(tag, actions),
-            Command::Login { .. } | Command::Authenticate { .. } | Command::StartTls => {
-                return self.finish(&tag, "BAD Already logged in", true, actions);
-            }
-            _ => return self.finish(&tag, "BAD Select a mailbox first", true, actions),
-        };
-        match asked {
-            Some((task, request)) => self.ask(task, request, actions),
-            None => self.finish(
-                &tag,
-                "NO [CANNOT] No mailbox can have this name",
-                true,
-                actions,
-            ),
-        }
-    }
-
-    /// RFC 3501 6.4; what is valid before SELECT stays so.
-    fn on_messages(
-        &mut self,
-        tag: String,
-        command: Command,
-        read_only: bool,
-        actions: &mut Actions,
-    ) {
-        let changes = matches!(
-            command,
-            Command::Expunge
-                | Command::UidExpunge(_)
-                | Command::Store { .. }
-                | Command::Move { .. }
-        );
-        if changes && read_only {
-            return self.finish(
-                &tag,
-                "NO [READ-ONLY] The mailbox was opened read-only",
-                true,
-                actions,
-            );
-        }
-        let expunge = |what| (Task::Expunging { tag: tag.clone() }, Request::Expunge(what));
-        let (task, request) = match command {
-            Command::Check => return self.finish(&tag, "OK CHECK completed", true, actions),
-            Command::Close => (Task::Leaving { tag, verb: "CLOSE" }, Request::Close),
-            Command::Unselect => (
-                Task::Leaving {
-                    tag,
-                    verb: "UNSELECT",
-                },
-                Request::Unselect,
-            ),
-            Command::Expunge => expunge(Expunge::Deleted),
-            Command::UidExpunge(set) => expunge(Expunge::DeletedIn(set)),
-            Command::Fetch { uid, set, items } => {
-                let (fetch, request) = Fetch::new(items, set, !read_only);
-                (
-                    Task::Fetching {
-                        tag,
-                        fetch: Box::new(fetch),
-                        uid,
-                    },
-                    request,
-                )
-            }
-            Command::Search { uid, charset, key } => {
-                match Search::new(key, charset.as_deref(), uid) {
-                    Ok((search, request)) => (
-                        Task::Searching {
-                            tag,
-                            search: Box::new(search),
-                            uid,
-                        },
-                        request,
-                    ),
-                    Err(_) => {
-                        let text = "NO [BADCHARSET (US-ASCII UTF-8)] Unknown charset";
-                        return self.finish(&tag, text, uid, actions);
-                    }
-                }
-            }
-            Command::Store {
-                uid,
-                set,
-                change,
-                silent,
-                flags,
-            } => {
-                let (flags, keywords) = (flags.flags, flags.keywords);
-                let request = Request::StoreFlags {
-                    set,
-                    change,
-                    flags,
-                    keywords,
-                };
-                (Task::Storing { tag, silent, uid }, request)
-            }
-            Command::Copy { set, to } => return self.copy(tag, set, to, false, actions),
-            Command::Move { set, to } => return self.copy(tag, set, to, true, actions),
-            other => return self.on_folders(tag, other, actions),
-        };
-        self.ask(task, request, actions);
-    }
-
-    fn copy(&mut self, tag: String, set: Set, to: Mailbox, moving: bool, actions: &mut Actions) {
-        match to {
-            Some(to) if moving => {
-                self.ask(
-                    Task::Copying { tag, moving },
-                    Request::Move { set, to },
-                    actions,
-                );
-            }
-            Some(to) => self.ask(
-                Task::Copying { tag, moving },
-                Request::Copy { set, to },
-                actions,
-            ),
-            None => self.finish(
-                &tag,
-                "NO [CANNOT] No mailbox can have this name",
-                true,
-                actions,
-            ),
-        }
-    }
-
-    fn list(
-        &mut self,
-        tag: &str,
-        reference: &[u8],
-        pattern: &[u8],
-        subscribed: bool,
-        actions: &mut Actions,
-    ) {
-        let verb = if subscribed { "LSUB" } else { "LIST" };
-        if pattern.is_empty() && !subscribed {
-            list::separator(&mut actions.output);
-            return self.finish(tag, "OK LIST completed", true, actions);
-        }
-        match list::pattern(reference, pattern) {
-            Some(pattern) => {
-                let request = if subscribed {
-                    Request::Lsub
-                } else {
-                    Request::List
-                };
-                self.ask(
-                    Task::Listing {
-                        tag: tag.into(),
-                        pattern,
-                        subscribed,
-                    },
-                    request,
-                    actions,
-                );
-            }
-            None => self.finish(tag, &format!("OK {verb} completed"), true, actions),
-        }
-    }
-
-    /// RFC 2177.
-    fn idle(&mut self, tag: String, actions: &mut Actions) {
-        line(&mut actions.output, "+ idling");
-        let selected = matches!(self.state, State::Selected { .. });
-        self.task = Task::Idling {
-            tag,
-            asked: selected,
-            again: false,
-        };
-        if selected {
-            actions.next.push(Action::Watch(true));
-            actions
-                .next
-                .push(Action::Ask(Request::Poll { expunges: true }));
-        }
-    }
-
-    fn idle_ends(&mut self, text: &[u8], actions: &mut Actions) {
-        let Task::Idling { tag, .. } = std::mem::replace(&mut self.task, Task::Ready) else {
-            return;
-        };
-        if matches!(self.state, State::Selected { .. }) {
-            actions.next.push(Action::Watch(false));
-        }
-        if text.eq_ignore_ascii_case(b"DONE") {
-            self.finish(&tag, "OK IDLE completed", true, actions);
-        } else {
-            self.finish(&tag, "BAD Expected DONE", true, actions);
-        }
-    }
-
-    /// The selected folder may have changed (IDLE).
-    pub(crate) fn changed(&mut self, actions: &mut Actions) {
-        if let Task::Idling { asked, again, .. } = &mut self.task
-            && matches!(self.state, State::Selected { .. })
-        {
-            if *asked {
-                *again = true;
-            } else {
-                *asked = true;
-                actions
-                    .next
-                    .push(Action::Ask(Request::Poll { expunges: true }));
-            }
-        }
-    }
-
-    /// Some time has passed in IDLE: the client is told that we are still there, and a change that
-    /// no notice told of is found.
-    pub(crate) fn tick(&mut self, actions: &mut Actions) {
-        if self.is_idling() {
-            line(&mut actions.output, "* OK Still here");
-            self.changed(actions);
-        }
-    }
-
     /// Nothing came for too long (RFC 3501 5.4).
     pub(crate) fn timeout(&mut self, actions: &mut Actions) {
         if !matches!(self.task, Task::Fetching { .. }) {
@@ -629,6 +337,14 @@ impl Session {
         self.state = State::Logout;
         self.task = Task::Ended;
         actions.next.push(Action::Close(why));
+    }
+
+    /// The result of the last [`Action::Decide`].
+    pub(crate) fn decided(&mut self, matches: bool, actions: &mut Actions) {
+        if let Task::Searching { search, .. } = &mut self.task {
+            let step = search.decided(matches);
+            self.search_step(step, actions);
+        }
     }
 
     /// The answer to the last [`Action::Ask`].

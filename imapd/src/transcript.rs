@@ -55,6 +55,7 @@ impl Talk {
                             self.session.login(answer, &mut next);
                         }
                     }
+                    Action::Decide(thought) => self.session.decided(thought.decide(), &mut next),
                     Action::WhenFlushed => self.session.flushed(&mut next),
                     other => self.events.push(format!("{other:?}")),
                 }
