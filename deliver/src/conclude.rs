@@ -26,8 +26,8 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Does what is left to do.
-    pub(crate) fn conclude(&self, rest: Rest) -> Result<(), Fail> {
+    /// Does what is left to do. Gives the time of the next attempt, if there is one.
+    pub(crate) fn conclude(&self, rest: Rest) -> Result<Option<SystemTime>, Fail> {
         let Rest {
             mut entry,
             mut verdicts,
@@ -63,18 +63,19 @@ impl Ending<'_> {
         let id = *entry.id();
         if !elsewhere.is_empty() && elsewhere.len() == pending {
             log::info!("{id}: handed over to relay");
-            return entry.hand_over(Lane::Relay);
+            return entry.hand_over(Lane::Relay).map(|()| None);
         }
         if !elsewhere.is_empty() {
             pass_on(&mut entry, &elsewhere)?;
         }
         if entry.recipients().iter().any(|r| r.outcome.is_pending()) {
             let soon = schedule::next(entry.arrived(), now, Trouble::Other);
-            return entry.set_due(due.unwrap_or(soon));
+            let due = due.unwrap_or(soon);
+            return entry.set_due(due).map(|()| Some(due));
         }
         entry.finish()?;
         log::info!("{id}: removed");
-        Ok(())
+        Ok(None)
     }
 
     fn outcome(&self, entry: &Entry, recipient: usize, step: Step, now: SystemTime) -> Outcome {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use queue::QueueId;
 
@@ -24,6 +24,8 @@ struct State {
     flying: HashSet<QueueId>,
     alone: HashMap<QueueId, Instant>,
     paused: Option<Instant>,
+    /// When the first of those that landed is due again.
+    due: Option<SystemTime>,
 }
 
 impl Flight {
@@ -35,10 +37,18 @@ impl Flight {
         !state.alone.contains_key(id) && state.flying.insert(*id)
     }
 
-    /// The work on it is done for now.
-    pub(crate) fn landed(&self, id: &QueueId) {
-        self.state().flying.remove(id);
+    /// The work on it is done for now; with the time of its next attempt, if there is one.
+    pub(crate) fn landed(&self, id: &QueueId, due: Option<SystemTime>) {
+        let mut state = self.state();
+        state.flying.remove(id);
+        state.due = state.due.into_iter().chain(due).min();
+        drop(state);
         self.changed.notify_all();
+    }
+
+    /// When the first of those that landed since the last question is due again.
+    pub(crate) fn take_due(&self) -> Option<SystemTime> {
+        self.state().due.take()
     }
 
     /// The work on it ended with an error in the queue.
@@ -101,14 +111,14 @@ mod tests {
         assert!(flight.depart(&a));
         assert!(!flight.depart(&a));
         flight.wait(1);
-        flight.landed(&a);
+        flight.landed(&a, None);
         assert!(flight.depart(&a));
         flight.crashed(&a);
         assert!(!flight.depart(&a));
         assert!(flight.depart(&b));
         assert!(flight.next().is_some_and(|d| d <= ALONE && !d.is_zero()));
         std::thread::scope(|s| {
-            s.spawn(|| flight.landed(&b));
+            s.spawn(|| flight.landed(&b, None));
             flight.wait(0);
         });
     }

@@ -100,6 +100,7 @@ impl Runner<'_> {
             spool: spool.as_ref(),
             helper: helper.as_ref(),
             unsettled: &unsettled,
+            signals,
         };
         let air = Air {
             router: &router,
@@ -212,6 +213,10 @@ impl Runner<'_> {
                     look = look.min(soonest(now, rescan, next));
                 }
             }
+            // What a thread put off wakes nobody else.
+            if let Some(due) = air.flight.take_due() {
+                look = look.min(soonest(Instant::now(), rescan, Some(due)));
+            }
             let alone = air.flight.next().unwrap_or(rescan);
             let pause = look.saturating_duration_since(Instant::now()).min(alone);
             if air.signals.wait(watch.as_ref(), pause)? {
@@ -281,10 +286,10 @@ impl Runner<'_> {
                 return None;
             }
             Ok(Claim::Busy) => {
-                air.flight.landed(id);
+                air.flight.landed(id, None);
                 return SystemTime::now().checked_add(BUSY);
             }
-            Ok(Claim::Gone | Claim::Damaged(_)) => air.flight.landed(id),
+            Ok(Claim::Gone | Claim::Damaged(_)) => air.flight.landed(id, None),
             Err(fail) => {
                 log::error!("{id}: {fail}");
                 air.flight.crashed(id);

@@ -12,6 +12,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// The pause after somebody else held the mailbox's lock: he is likely to be done soon.
 const LOCKED: Duration = Duration::from_secs(10);
 
+/// The longest for that reason.
+const LONGEST_LOCKED: Duration = Duration::from_secs(300);
+
 /// Why the next attempt is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -21,12 +24,11 @@ pub(crate) enum Trouble {
     Other,
 }
 
-/// When a message that arrived at `arrived` is tried again. A lock that is held for long is treated
-/// as any other trouble: the pause grows once the message is old.
+/// When a message that arrived at `arrived` is tried again. The pauses grow with the message's age.
 pub(crate) fn next(arrived: SystemTime, now: SystemTime, trouble: Trouble) -> SystemTime {
     let age = now.duration_since(arrived).unwrap_or_default();
     let pause = match trouble {
-        Trouble::Locked => age.clamp(LOCKED, LONGEST),
+        Trouble::Locked => age.clamp(LOCKED, LONGEST_LOCKED),
         Trouble::Other => age.clamp(SHORTEST, LONGEST),
     };
     now.checked_add(pause).unwrap_or(now)
@@ -50,7 +52,7 @@ mod tests {
             (1_000_000, Trouble::Other, 3600),
             (0, Trouble::Locked, 10),
             (30, Trouble::Locked, 30),
-            (7200, Trouble::Locked, 3600),
+            (7200, Trouble::Locked, 300),
         ];
         let arrived = SystemTime::UNIX_EPOCH;
         for (age, trouble, pause) in table {

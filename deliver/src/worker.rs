@@ -23,6 +23,7 @@ use crate::mailbox::{Item, MAX_BATCH, Mailbox};
 use crate::message::{Message, Rest};
 use crate::plan::Step;
 use crate::report::Line;
+use crate::signals::Signals;
 
 /// Octets in one batch, unless one message alone has more.
 const MAX_WEIGHT: u64 = 16 << 20;
@@ -62,6 +63,7 @@ pub(crate) struct Workers<'a> {
     pub(crate) spool: Option<&'a Spool>,
     pub(crate) helper: Option<&'a Helper>,
     pub(crate) unsettled: &'a Unsettled,
+    pub(crate) signals: &'a Signals,
 }
 
 /// Announced appends of which nobody knows yet whether they were made, by mailbox.
@@ -303,7 +305,12 @@ impl Workers<'_> {
     fn conclude(&self, rest: Rest) {
         let id = *rest.entry.id();
         match self.ending.conclude(rest) {
-            Ok(()) => self.flight.landed(&id),
+            Ok(due) => {
+                self.flight.landed(&id, due);
+                if due.is_some() {
+                    self.signals.nudge();
+                }
+            }
             Err(fail) => {
                 log::error!("{id}: {fail}");
                 self.flight.crashed(&id);

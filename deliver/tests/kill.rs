@@ -59,7 +59,7 @@ impl Host {
         let envelope = Envelope::new(sender, recipients);
         let mut draft = self.queue.draft(Lane::Local, &envelope, &origin).unwrap();
         // A few are long, so that a kill meets a mailbox half written.
-        let lines = if number % 15 == 0 {
+        let lines = if number.is_multiple_of(15) {
             100_000
         } else {
             usize::try_from(number % 50).unwrap()
