@@ -220,7 +220,10 @@ fn apply(journal: &Dir, mailbox: &File, redo: &File, plan: Plan) -> Result<(), F
     let within = plan.length.min(plan.old - plan.offset);
     write(mailbox, redo, &plan, within, plan.length).doing(doing)?;
     write(mailbox, redo, &plan, 0, within).doing(doing)?;
-    mailbox.set_len(plan.new).doing(doing)?;
+    if plan.new != plan.old {
+        // A patch leaves what others appended since.
+        mailbox.set_len(plan.new).doing(doing)?;
+    }
     mailbox.sync_all().doing(doing)?;
     journal
         .unlink(NAME)
@@ -359,26 +362,25 @@ fn grown(mailbox: &File, redo: &File, plan: &Plan, size: u64) -> io::Result<Next
             Next::Apply
         });
     }
-    // Another's message begins with a From_ line, at the last such place before the difference.
+    // Another's message begins with a From_ line, at the last such place before the difference; not
+    // always at the beginning of a line, since ours may have been cut anywhere.
     let reach = differs.saturating_sub(64 << 10).max(plan.old);
     let mut text = Vec::new();
     each_piece(mailbox, reach, differs + from_line::MAX as u64 + 1, |p| {
-        text.extend_from_slice(p)
+        text.extend_from_slice(p);
     })?;
-    let mut starts: Vec<usize> = memchr::memchr_iter(b'\n', &text).map(|at| at + 1).collect();
-    starts.insert(0, 0);
     let is_from = |at: &usize| {
         let line = text
             .get(*at..)
             .and_then(|rest| rest.split(|b| *b == b'\n').next());
         line.is_some_and(|line| from_line::parse(line).is_some())
     };
-    let found = starts
-        .iter()
-        .rev()
-        .find(|at| reach + **at as u64 <= differs && is_from(at));
+    let found = memchr::memmem::find_iter(&text, b"From ")
+        .take_while(|at| reach + *at as u64 <= differs)
+        .filter(is_from)
+        .last();
     Ok(match found {
-        Some(at) => Next::Keep(reach + *at as u64),
+        Some(at) => Next::Keep(reach + at as u64),
         None if size <= plan.new => Next::Apply,
         None => Next::Aside,
     })
@@ -441,4 +443,199 @@ fn extend(
     journal.rename(name, journal, NAME).doing(doing)?;
     journal.sync()?;
     Ok((next, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: &str = "From ann@example.org Thu Jan  1 00:00:00 1970\n";
+
+    /// A mailbox of messages with these bodies.
+    fn mbox(bodies: &[&str]) -> Vec<u8> {
+        bodies
+            .iter()
+            .map(|b| format!("{FROM}A: b\n\n{b}\n\n"))
+            .collect::<String>()
+            .into_bytes()
+    }
+
+    struct Bench {
+        temp: tempfile::TempDir,
+        journal: Dir,
+        old: Vec<u8>,
+        new: Vec<u8>,
+        offset: usize,
+        patch: bool,
+    }
+
+    impl Bench {
+        fn new(old: Vec<u8>, new: Vec<u8>, patch: bool) -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            std::fs::write(temp.path().join("mbox"), &old).unwrap();
+            let journal = Dir::root(temp.path()).unwrap();
+            let offset = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+            Self {
+                temp,
+                journal,
+                old,
+                new,
+                offset,
+                patch,
+            }
+        }
+
+        fn mailbox(&self) -> File {
+            let path = self.temp.path().join("mbox");
+            File::options().read(true).write(true).open(path).unwrap()
+        }
+
+        /// The mailbox with these octets, the same inode.
+        fn set(&self, octets: &[u8]) {
+            let file = self.mailbox();
+            file.set_len(0).unwrap();
+            file.write_all_at(octets, 0).unwrap();
+        }
+
+        fn octets(&self) -> Vec<u8> {
+            std::fs::read(self.temp.path().join("mbox")).unwrap()
+        }
+
+        fn region(&self) -> &[u8] {
+            let end = if self.patch {
+                let same = self.old.iter().rev().zip(self.new.iter().rev());
+                self.new.len() - same.take_while(|(a, b)| a == b).count()
+            } else {
+                self.new.len()
+            };
+            &self.new[self.offset..end.max(self.offset)]
+        }
+
+        /// Promises the change, and leaves it at that.
+        fn promise(&self) -> Vec<u8> {
+            let mailbox = self.mailbox();
+            let mut redo = Redo::begin(&self.journal, &mailbox, self.offset as u64).unwrap();
+            redo.push(self.region()).unwrap();
+            redo.promise(self.patch).unwrap();
+            std::fs::read(self.temp.path().join(NAME)).unwrap()
+        }
+
+        fn recover(&self, redo: &[u8]) -> Vec<u8> {
+            std::fs::write(self.temp.path().join(NAME), redo).unwrap();
+            recover(&self.journal, &self.mailbox()).unwrap();
+            assert_eq!(self.journal.stat(NAME).unwrap().is_none(), true);
+            self.octets()
+        }
+
+        /// Every state in which the steps of `apply` can be cut.
+        fn states(&self) -> Vec<Vec<u8>> {
+            let region = self.region();
+            let mut states = vec![self.old.clone()];
+            let mut now = self.old.clone();
+            let within = region.len().min(self.old.len() - self.offset);
+            for byte in &region[within..] {
+                now.push(*byte);
+                states.push(now.clone());
+            }
+            for (at, byte) in region[..within].iter().enumerate() {
+                now[self.offset + at] = *byte;
+                states.push(now.clone());
+            }
+            now.truncate(self.new.len());
+            states.push(now);
+            states
+        }
+    }
+
+    fn benches() -> Vec<Bench> {
+        let five = mbox(&["one", "two", "three", "four", "five"]);
+        vec![
+            Bench::new(five.clone(), mbox(&["one", "three", "five"]), false),
+            Bench::new(five.clone(), Vec::new(), false),
+            Bench::new(five.clone(), mbox(&["one", "two", "three", "four"]), false),
+            Bench::new(
+                five.clone(),
+                mbox(&["one", "two, longer", "three", "four", "five!"]),
+                false,
+            ),
+            Bench::new(
+                mbox(&["one"]),
+                mbox(&["one and much more of it", "x"]),
+                false,
+            ),
+            Bench::new(five, mbox(&["one", "TWO", "THREE", "four", "five"]), true),
+        ]
+    }
+
+    #[test]
+    fn a_change_is_made() {
+        for bench in benches() {
+            let mailbox = bench.mailbox();
+            let mut redo = Redo::begin(&bench.journal, &mailbox, bench.offset as u64).unwrap();
+            redo.push(bench.region()).unwrap();
+            redo.commit(bench.patch).unwrap();
+            assert_eq!(bench.octets(), bench.new);
+            assert_eq!(bench.journal.list().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_octet_leaves_the_old_or_the_new_mailbox() {
+        for bench in benches() {
+            let redo = bench.promise();
+            // While the redo file was written: nothing happened yet.
+            for cut in 0..redo.len() {
+                let mut uncommitted = redo[..cut].to_vec();
+                if let Some(state) = uncommitted.get_mut(MAGIC.len()) {
+                    *state = b'P';
+                }
+                bench.set(&bench.old);
+                assert_eq!(bench.recover(&uncommitted), bench.old);
+            }
+            for state in bench.states() {
+                bench.set(&state);
+                assert_eq!(bench.recover(&redo), bench.new);
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_appended_in_between_is_kept() {
+        let foreign = mbox(&["from another program"]);
+        for bench in benches() {
+            let redo = bench.promise();
+            for (at, state) in bench.states().into_iter().enumerate() {
+                bench.set(&[state.as_slice(), &foreign].concat());
+                let got = bench.recover(&redo);
+                let expected = [bench.new.as_slice(), &foreign].concat();
+                assert_eq!(
+                    String::from_utf8_lossy(&got),
+                    String::from_utf8_lossy(&expected),
+                    "state {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_redo_file_and_a_foreign_mailbox_change_nothing() {
+        for bench in benches() {
+            let redo = bench.promise();
+            let other = mbox(&["quite", "another", "mailbox", "with", "more", "messages"]);
+            bench.set(&other);
+            assert_eq!(bench.recover(&redo), other);
+            for at in MAGIC.len() + 1..redo.len() {
+                let mut damaged = redo.clone();
+                damaged[at] ^= 0x40;
+                bench.set(&bench.old);
+                let got = bench.recover(&damaged);
+                assert!(got == bench.old || got == bench.new, "octet {at}");
+                for (name, _) in bench.journal.list().unwrap() {
+                    if name.starts_with("redo.kept") {
+                        bench.journal.unlink(&name).unwrap();
+                    }
+                }
+            }
+        }
+    }
 }
