@@ -138,3 +138,56 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(answers: &[Answer]) -> Vec<u8> {
+        let frame = |answer: &Answer| {
+            let bytes = answer.encode();
+            let length = u32::try_from(bytes.len()).unwrap();
+            [&length.to_be_bytes()[..], &bytes].concat()
+        };
+        answers.iter().flat_map(frame).collect()
+    }
+
+    #[test]
+    fn answers_come_in_any_pieces() {
+        let bytes = frames(&[
+            Answer::Done,
+            Answer::Changed,
+            Answer::Folders(vec![]),
+            Answer::Changed,
+        ]);
+        for size in 1..=bytes.len() {
+            // The first request was a watch, for whose answer nobody waits.
+            let mut worker = Worker {
+                partial: vec![],
+                asked: [false, true].into(),
+            };
+            let mut news = Vec::new();
+            for piece in bytes.chunks(size) {
+                worker.receive(piece, &mut news).unwrap();
+            }
+            let [
+                News::Changed,
+                News::Answer(Answer::Folders(_)),
+                News::Changed,
+            ] = news.as_slice()
+            else {
+                panic!("{news:?}");
+            };
+        }
+    }
+
+    #[test]
+    fn nonsense_is_seen() {
+        let mut news = Vec::new();
+        // An answer nobody asked for, a frame that is none, one too long.
+        for bytes in [frames(&[Answer::Done]), vec![0, 0, 0, 1, 255], vec![255; 4]] {
+            assert!(Worker::default().receive(&bytes, &mut news).is_err());
+        }
+        assert!(news.is_empty());
+    }
+}

@@ -457,6 +457,26 @@ fn any_split_gives_the_same() {
 }
 
 #[test]
+fn no_mutation_of_a_dialogue_breaks_it() {
+    let dialogue = b"a LOGIN {3+}\r\nmrc \"secret\"\r\nb SELECT INBOX\r\nc FETCH 1:2,* (BODY[HEADER.FIELDS (A)]<0.9> UID)\r\n\
+        d APPEND INBOX (\\Seen) {5+}\r\nx\r\ny\n\r\ne SEARCH OR TEXT {3+}\r\ntwo NOT ON 1-Feb-1994\r\nf IDLE\r\nDONE\r\n\
+        g UID STORE 1 +FLAGS (\\Deleted)\r\nh LIST \"\" %\r\ni LOGOUT\r\n";
+    for at in 0..dialogue.len() {
+        for byte in *b"\0\r\n (){}\"%*\\<>[]09~\xff" {
+            let mut changed = dialogue.to_vec();
+            changed[at] = byte;
+            let mut store = Store::new();
+            store.add("INBOX", GRAY, Flags::NONE);
+            let mut talk = Talk::new(store);
+            talk.send(&changed);
+            let mut actions = Actions::default();
+            talk.session.drain(&mut actions);
+            assert!(!actions.next.is_empty());
+        }
+    }
+}
+
+#[test]
 fn nonsense_is_refused_and_nothing_lost() {
     let deep = format!("i SEARCH {}ALL{}", "(".repeat(5000), ")".repeat(5000));
     selected().play(&format!(
