@@ -1,21 +1,24 @@
 //! A daemon's end of its `checkpw`: started before the daemon gives up root, asked without waiting.
 //!
 //! Answers come on a thread of their own, by the callback that was given with the request. When
-//! `checkpw` dies, everything that waits hears [`Answer::Unavailable`], and while this process may
-//! still start one, the next request starts another.
+//! `checkpw` dies, everything that waits hears [`Answer::Unavailable`], and the next request starts
+//! another. A daemon that has given up root meanwhile cannot: one started now would read no secret.
+//! Then the next request ends the daemon in order, and its supervisor starts both again.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base::packet::Packets;
-use base::{Doing, Fail, Root};
+use base::{Doing, Fail, Root, Sysexit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, geteuid};
 
 use crate::message::{Answer, Request, Service, decode_answer, encode_request};
 
@@ -37,6 +40,9 @@ struct Inner {
     link: Mutex<Option<Arc<Link>>>,
     started: Mutex<Instant>,
     next: AtomicU64,
+    /// Who we were when we started it.
+    uid: Uid,
+    ending: AtomicBool,
 }
 
 /// One running `checkpw`.
@@ -52,7 +58,7 @@ impl Checkpw {
         Self::start_program(&program(), root, config, service)
     }
 
-    /// Starts this program.
+    /// Starts this program, and waits until it serves: a daemon without users does not come up.
     pub fn start_program(
         program: &Path,
         root: &Root,
@@ -67,12 +73,20 @@ impl Checkpw {
             command.arg("-f").arg(file);
         }
         let link = launch(&mut command)?;
-        Ok(Self(Arc::new(Inner {
+        let checkpw = Self(Arc::new(Inner {
             command: Mutex::new(command),
-            link: Mutex::new(Some(link)),
+            link: Mutex::new(Some(Arc::clone(&link))),
             started: Mutex::new(Instant::now()),
             next: AtomicU64::new(1),
-        })))
+            uid: geteuid(),
+            ending: AtomicBool::new(false),
+        }));
+        // Nobody has this name, so that any other answer means that it cannot answer at all.
+        let name = String::new();
+        match checkpw.ask(&Request::Lookup { name }) {
+            Answer::Unknown => Ok(checkpw),
+            _ => Err(no_start(&link)),
+        }
     }
 
     /// A number for an exchange, that no other exchange of this daemon has.
@@ -116,6 +130,9 @@ impl Checkpw {
         {
             return Ok(Arc::clone(link));
         }
+        if geteuid() != self.0.uid {
+            return Err(self.end());
+        }
         let mut started = lock(&self.0.started);
         if started.elapsed() < RESTART {
             return Err(Fail::temp("checkpw has just died"));
@@ -125,6 +142,17 @@ impl Checkpw {
         log::warn!("checkpw had died and was started again");
         *link = Some(Arc::clone(&new));
         Ok(new)
+    }
+
+    /// Ends this daemon as SIGTERM does; what it is in the middle of may be finished.
+    fn end(&self) -> Fail {
+        if !self.0.ending.swap(true, Ordering::Relaxed) {
+            log::error!("checkpw died; ending, so that it can be started again with its rights");
+            if let Err(e) = kill(Pid::this(), Signal::SIGTERM) {
+                log::error!("end: {e}");
+            }
+        }
+        Fail::temp("checkpw died")
     }
 }
 
@@ -151,6 +179,25 @@ fn launch(command: &mut Command) -> Result<Arc<Link>, Fail> {
         .spawn(move || read_all(&reader, &told))
         .doing(doing)?;
     Ok(link)
+}
+
+/// Why a new one does not serve; what it said itself is in the log.
+fn no_start(link: &Link) -> Fail {
+    let mut child = lock(&link.child);
+    // Its socket may close a moment before it ends.
+    for _ in 0..100 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().ok();
+    match child.wait().ok().and_then(|status| status.code()) {
+        Some(code) if code == i32::from(Sysexit::Config.code()) => {
+            Fail::config("checkpw does not start: mend what it says")
+        }
+        _ => Fail::temp("checkpw does not start: its own message says why"),
+    }
 }
 
 fn duplicate(packets: &Packets) -> Result<Packets, Fail> {

@@ -69,10 +69,12 @@ impl Secret {
         }
     }
 
-    /// RFC 1939 7: whether `digest` is the MD5 of timestamp and secret. Only a plain secret can say.
+    /// RFC 1939 7: whether `digest` is the MD5 of timestamp and secret. Only a plain secret can say,
+    /// and only to a timestamp: without one the digest would be as good as the password for ever.
     pub fn verify_apop(&self, timestamp: &str, digest: &[u8]) -> bool {
+        let stamped = timestamp.starts_with('<') && timestamp.ends_with('>');
         match self {
-            Self::Plain(secret) => same(&apop_digest(timestamp, secret), digest),
+            Self::Plain(secret) => same(&apop_digest(timestamp, secret), digest) && stamped,
             Self::ShaCrypt(_) | Self::Argon2(_) => false,
         }
     }
@@ -168,6 +170,7 @@ mod tests {
         assert!(secret.verify_apop(stamp, b"c4c9334bac560ecc979e58001b3e22fb"));
         assert!(!secret.verify_apop(stamp, b"c4c9334bac560ecc979e58001b3e22fc"));
         assert!(!secret.verify_apop("<x>", b"c4c9334bac560ecc979e58001b3e22fb"));
+        assert!(!secret.verify_apop("", &apop_digest("", "tanstaaf")));
         let hashed = Secret::parse(KNOWN[1].0).unwrap();
         assert!(!hashed.verify_apop(stamp, b"c4c9334bac560ecc979e58001b3e22fb"));
     }

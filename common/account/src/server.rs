@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::packet::{Packet, Packets};
 use base::{Config, Doing, Fail, Root};
@@ -26,14 +26,20 @@ const THREADS: usize = 4;
 const BACKLOG: usize = 256;
 /// Exchanges under way; a daemon with more has lost count.
 const EXCHANGES: usize = 20_000;
-/// The pause before "wrong password".
+/// When "wrong password" is said, counted from the question: whatever hash was or was not made
+/// before, the refused cannot tell it by the clock.
 const DELAY: Duration = Duration::from_secs(2);
 
 /// Serves until the daemon is gone.
 pub fn serve(socket: OwnedFd, root: &Root, config: &Config, service: Service) -> Result<(), Fail> {
+    let users = Users::open(root, config)?;
+    if !users.has_secrets() {
+        let path = config.users_file.display();
+        log::warn!("{path} does not exist: mail goes to Unix users, but nobody can log in");
+    }
     let server = Arc::new(Server {
         socket: Packets::from(socket),
-        users: Users::open(root, config)?,
+        users,
         service,
         workers: Workers::new(root, config, service)?,
         exchanges: Mutex::new(HashMap::new()),
@@ -84,13 +90,24 @@ impl Server {
                 log::warn!("a request that is none from the daemon");
                 continue;
             };
-            let (parts, socket) = encode_answer(id, self.answer(request));
+            let (parts, socket) = encode_answer(id, self.timed(request));
             let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             let fds: Vec<_> = socket.iter().map(AsRawFd::as_raw_fd).collect();
             if let Err(e) = self.socket.send(&slices, &fds) {
                 // The daemon is gone; the reading thread sees the same.
                 log::debug!("answer to the daemon: {e}");
             }
+        }
+    }
+
+    /// The answer; a refusal's pause is what is left of [`DELAY`].
+    fn timed(&self, request: Request) -> Answer {
+        let asked = Instant::now();
+        match self.answer(request) {
+            Answer::Refused { delay } => Answer::Refused {
+                delay: delay.saturating_sub(asked.elapsed()),
+            },
+            answer => answer,
         }
     }
 

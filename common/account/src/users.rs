@@ -35,6 +35,7 @@ struct Stamp {
     ino: u64,
     size: u64,
     mtime: (i64, i64),
+    mode: u32,
 }
 
 impl Users {
@@ -43,6 +44,12 @@ impl Users {
         let path = &config.users_file;
         match stamp(path) {
             Ok(stamp) => {
+                if !root.is_private() && stamp.mode & 0o007 != 0 {
+                    let path = path.display();
+                    log::warn!(
+                        "{path}: everybody may read its secrets, mend with: chmod 640 {path}"
+                    );
+                }
                 let entries = Arc::new(passwd::load(path)?);
                 let state = Mutex::new(State {
                     stamp: Some(stamp),
@@ -93,6 +100,11 @@ impl Users {
             .unwrap_or_else(|| secret::nobody(None))
             .verify_apop(timestamp, digest);
         Ok(entry.filter(|_| fits).map(|e| e.user))
+    }
+
+    /// Whether there is a file with secrets: without one nobody can log in.
+    pub(crate) fn has_secrets(&self) -> bool {
+        matches!(&*self.0, Source::File { .. })
     }
 
     fn entry(&self, name: &str) -> Result<Option<Entry>, Fail> {
@@ -146,6 +158,7 @@ fn stamp(path: &Path) -> std::io::Result<Stamp> {
         ino: meta.ino(),
         size: meta.size(),
         mtime: (meta.mtime(), meta.mtime_nsec()),
+        mode: meta.mode(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use account::{Service, server, worker};
 use base::{Config, Doing, Fail, Root, sys};
+use nix::sys::resource::{Resource, setrlimit};
 
 const USAGE: &str = "usage: checkpw --service smtp|pop3|imap [-f file]   (started by a daemon, with its socket on fd 0)
        checkpw -n [-f file]                            check the configuration and the users file
@@ -46,6 +47,8 @@ fn run(args: Vec<OsString>) -> Result<(), Fail> {
     match (given.opt_present("worker"), given.free.as_slice()) {
         (true, [name, uid, gid]) => worker::run(&root, &config, name, uid, gid),
         (false, []) => {
+            // A core file would hold passwords.
+            setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(|| "forbid core files")?;
             let socket = sys::inherited(0).doing(|| "take the socket on fd 0")?;
             server::serve(socket, &root, &config, service)
         }
