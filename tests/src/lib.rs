@@ -7,6 +7,7 @@
 pub mod foreign;
 pub mod host;
 pub mod powercut;
+mod powercut_record;
 pub mod smtp;
 pub mod strace;
 

@@ -12,16 +12,17 @@
 //! The last state of the model is compared with the real directory, so an operation that the model
 //! does not know is noticed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::strace::{Call, Open};
+use crate::powercut_record::Recorder;
+use crate::strace::Call;
 
-type Ino = usize;
+pub(crate) type Ino = usize;
 
 /// What was done, and when.
 #[derive(Debug)]
@@ -80,14 +81,14 @@ pub enum What {
 /// Files and names at one moment; paths are relative to the root.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    dirs: BTreeSet<PathBuf>,
-    names: BTreeMap<PathBuf, Ino>,
-    inodes: Vec<Inode>,
+    pub(crate) dirs: BTreeSet<PathBuf>,
+    pub(crate) names: BTreeMap<PathBuf, Ino>,
+    pub(crate) inodes: Vec<Inode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Inode {
-    data: Vec<u8>,
+pub(crate) struct Inode {
+    pub(crate) data: Vec<u8>,
     mode: u32,
 }
 
@@ -112,6 +113,35 @@ pub enum Fate {
 /// Decides over what was not synced.
 pub type Luck<'a> = &'a mut dyn FnMut(&Op) -> Fate;
 
+/// xorshift64: enough to scatter, and the same each time.
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Lost, there, or a torn write.
+    pub fn fate(&mut self, op: &Op) -> Fate {
+        match (self.next() % 3, &op.what) {
+            (0, _) => Fate::Lost,
+            (1, What::Write { data, .. }) => {
+                let length = u64::try_from(data.len()).unwrap().max(1);
+                Fate::Torn(usize::try_from(self.next() % length).unwrap())
+            }
+            _ => Fate::Kept,
+        }
+    }
+}
+
+/// Everything that was not synced is lost.
+pub fn unlucky(_: &Op) -> Fate {
+    Fate::Lost
+}
+
 /// A directory as it was, and everything that was done to it since.
 #[derive(Debug)]
 pub struct Disk {
@@ -122,18 +152,7 @@ pub struct Disk {
 impl Disk {
     /// The operations of a trace below `root`, which was as `before` says when the trace began.
     pub fn record(root: &Path, before: Tree, calls: &[Call]) -> Self {
-        let mut recorder = Recorder {
-            root,
-            live: before.clone(),
-            unnamed: HashMap::new(),
-            descriptors: HashMap::new(),
-            places: HashMap::new(),
-            ops: Vec::new(),
-        };
-        for call in calls {
-            recorder.call(call);
-        }
-        let (live, ops) = (recorder.live, recorder.ops);
+        let (live, ops) = Recorder::new(root, before.clone()).all(calls);
         let real = Tree::read(root);
         assert_eq!(
             live.shown(),
@@ -303,7 +322,7 @@ impl Tree {
             .collect()
     }
 
-    fn inode(&mut self, ino: Ino) -> &mut Inode {
+    pub(crate) fn inode(&mut self, ino: Ino) -> &mut Inode {
         if self.inodes.len() <= ino {
             self.inodes.resize_with(ino + 1, Inode::default);
         }
@@ -311,7 +330,7 @@ impl Tree {
     }
 
     /// Does what can be done: a rename of a name that is not there is nothing.
-    fn apply(&mut self, what: &What, bytes: usize) {
+    pub(crate) fn apply(&mut self, what: &What, bytes: usize) {
         match what {
             What::Write { ino, at, data } => {
                 let data = &data[..bytes.min(data.len())];
@@ -341,259 +360,6 @@ impl Tree {
                 self.dirs.remove(path);
             }
             What::SyncFile { .. } | What::SyncDir { .. } | What::SyncAll | What::Say { .. } => (),
-        }
-    }
-}
-
-struct Recorder<'a> {
-    root: &'a Path,
-    /// As the running system sees it.
-    live: Tree,
-    /// Files that had no name when they were made, by the path strace shows for them.
-    unnamed: HashMap<PathBuf, Ino>,
-    /// The same files, by the process and the number of the descriptor they were opened as.
-    descriptors: HashMap<(u32, u64), Ino>,
-    /// Where the next plain write of a file goes.
-    places: HashMap<Ino, Place>,
-    ops: Vec<Op>,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    At(usize),
-    Append,
-}
-
-impl Recorder<'_> {
-    fn call(&mut self, call: &Call) {
-        match call.name.as_str() {
-            "openat" | "openat2" => self.open(call, call.path(Some(0), 1), call.arg(2)),
-            "open" => self.open(call, call.path(None, 0), call.arg(1)),
-            "creat" => self.open(call, call.path(None, 0), "O_CREAT|O_TRUNC"),
-            "write" | "writev" | "sendto" | "sendmsg" => self.write(call),
-            "pwrite64" | "pwritev" => {
-                if let Some(ino) = self.file(call.open(0)) {
-                    let at = usize::try_from(call.number(3)).unwrap();
-                    self.write_at(call, ino, at);
-                }
-            }
-            "lseek" => {
-                if let Some(ino) = self.file(call.open(0)) {
-                    self.places
-                        .insert(ino, Place::At(usize::try_from(call.result()).unwrap()));
-                }
-            }
-            "ftruncate" => {
-                if let Some(ino) = self.file(call.open(0)) {
-                    let length = usize::try_from(call.number(1)).unwrap();
-                    self.done(call, What::Truncate { ino, length });
-                }
-            }
-            "fchmod" => {
-                if let Some(ino) = self.file(call.open(0)) {
-                    let mode = u32::try_from(call.number(1)).unwrap();
-                    self.done(call, What::Chmod { ino, mode });
-                }
-            }
-            "fchmodat" => {
-                let path = self.below(&call.path(Some(0), 1));
-                if let Some(ino) = path.and_then(|path| self.live.names.get(&path).copied()) {
-                    let mode = u32::try_from(call.number(2)).unwrap();
-                    self.done(call, What::Chmod { ino, mode });
-                }
-            }
-            "fsync" | "fdatasync" => self.sync(call),
-            "sync" | "syncfs" => self.done(call, What::SyncAll),
-            _ => self.names(call),
-        }
-    }
-
-    fn names(&mut self, call: &Call) {
-        match call.name.as_str() {
-            "linkat" => self.link(call, &call.path(Some(0), 1), &call.path(Some(2), 3)),
-            "link" => self.link(call, &call.path(None, 0), &call.path(None, 1)),
-            "rename" => self.rename(call, &call.path(None, 0), &call.path(None, 1)),
-            "renameat" | "renameat2" => {
-                self.rename(call, &call.path(Some(0), 1), &call.path(Some(2), 3))
-            }
-            "unlink" => self.unlink(call, &call.path(None, 0)),
-            "unlinkat" if call.arg(2).contains("AT_REMOVEDIR") => {
-                self.rmdir(call, &call.path(Some(0), 1))
-            }
-            "unlinkat" => self.unlink(call, &call.path(Some(0), 1)),
-            "rmdir" => self.rmdir(call, &call.path(None, 0)),
-            "mkdir" => self.mkdir(call, &call.path(None, 0)),
-            "mkdirat" => self.mkdir(call, &call.path(Some(0), 1)),
-            // Anything else would be seen in the comparison with the real directory.
-            _ => (),
-        }
-    }
-
-    fn done(&mut self, call: &Call, what: What) {
-        self.live.apply(&what, usize::MAX);
-        self.ops.push(Op {
-            began: call.began,
-            ended: call.ended,
-            what,
-        });
-    }
-
-    /// The path relative to the root; `None` for what is elsewhere.
-    fn below(&self, path: &Path) -> Option<PathBuf> {
-        path.strip_prefix(self.root).ok().map(Into::into)
-    }
-
-    fn file(&self, open: Open) -> Option<Ino> {
-        match open {
-            Open::Path(path) => self.live.names.get(&self.below(&path)?).copied(),
-            Open::Unnamed(path) => self.unnamed.get(&path).copied(),
-            Open::Deleted | Open::Other => None,
-        }
-    }
-
-    fn new_inode(&mut self) -> Ino {
-        self.live.inodes.push(Inode::default());
-        self.live.inodes.len() - 1
-    }
-
-    fn open(&mut self, call: &Call, path: PathBuf, flags: &str) {
-        let Some(path) = self.below(&path) else {
-            return;
-        };
-        if flags.contains("O_TMPFILE") {
-            if let Open::Unnamed(shown) = call.result_open() {
-                let ino = self.new_inode();
-                self.unnamed.insert(shown, ino);
-                self.descriptors.insert((call.process, call.result()), ino);
-                self.places.insert(ino, Place::At(0));
-            }
-            return;
-        }
-        if flags.contains("O_CREAT") && !self.live.names.contains_key(&path) {
-            let ino = self.new_inode();
-            self.done(
-                call,
-                What::Link {
-                    path: path.clone(),
-                    ino,
-                },
-            );
-        }
-        let Some(ino) = self.live.names.get(&path).copied() else {
-            return;
-        };
-        if flags.contains("O_TRUNC") {
-            self.done(call, What::Truncate { ino, length: 0 });
-        }
-        if flags.contains("O_WRONLY") || flags.contains("O_RDWR") {
-            let place = if flags.contains("O_APPEND") {
-                Place::Append
-            } else {
-                Place::At(0)
-            };
-            self.places.insert(ino, place);
-        }
-    }
-
-    fn write(&mut self, call: &Call) {
-        let open = call.open(0);
-        let Some(ino) = self.file(open.clone()) else {
-            let elsewhere = match &open {
-                Open::Path(path) => self.below(path).is_none(),
-                Open::Other => true,
-                Open::Unnamed(_) | Open::Deleted => false,
-            };
-            if elsewhere {
-                self.done(
-                    call,
-                    What::Say {
-                        text: call.bytes(1),
-                    },
-                );
-            }
-            return;
-        };
-        let length = self.live.inode(ino).data.len();
-        match self.places.get(&ino).copied().unwrap_or(Place::Append) {
-            Place::Append => self.write_at(call, ino, length),
-            Place::At(at) => {
-                self.write_at(call, ino, at);
-                self.places
-                    .insert(ino, Place::At(at + usize::try_from(call.result()).unwrap()));
-            }
-        }
-    }
-
-    fn write_at(&mut self, call: &Call, ino: Ino, at: usize) {
-        let mut data = call.bytes(1);
-        data.truncate(usize::try_from(call.result()).unwrap());
-        self.done(call, What::Write { ino, at, data });
-    }
-
-    fn sync(&mut self, call: &Call) {
-        let open = call.open(0);
-        if let Open::Path(path) = &open
-            && let Some(path) = self.below(path)
-            && self.live.dirs.contains(&path)
-        {
-            return self.done(call, What::SyncDir { path });
-        }
-        let path = match &open {
-            Open::Path(path) | Open::Unnamed(path) => self.below(path),
-            Open::Deleted | Open::Other => None,
-        };
-        if let Some((ino, path)) = self.file(open).zip(path) {
-            self.done(call, What::SyncFile { ino, path });
-        }
-    }
-
-    fn link(&mut self, call: &Call, from: &Path, to: &Path) {
-        let Some(path) = self.below(to) else { return };
-        // strace shows no path for the N of /proc/self/fd/N.
-        let ino = match self.below(from) {
-            Some(from) => self.live.names.get(&from).copied(),
-            None => self.by_descriptor(call.process, from),
-        };
-        let ino = ino.unwrap_or_else(|| panic!("{} links from nowhere", path.display()));
-        self.done(call, What::Link { path, ino });
-    }
-}
-
-impl Recorder<'_> {
-    /// `/proc/self/fd/7`
-    fn by_descriptor(&self, process: u32, path: &Path) -> Option<Ino> {
-        let number = path
-            .strip_prefix("/proc/self/fd")
-            .ok()?
-            .to_str()?
-            .parse()
-            .ok()?;
-        self.descriptors.get(&(process, number)).copied()
-    }
-
-    fn rename(&mut self, call: &Call, from: &Path, to: &Path) {
-        match (self.below(from), self.below(to)) {
-            (Some(from), Some(to)) => self.done(call, What::Rename { from, to }),
-            (None, None) => (),
-            _ => panic!("moved in or out: {call:?}"),
-        }
-    }
-
-    fn unlink(&mut self, call: &Call, path: &Path) {
-        if let Some(path) = self.below(path) {
-            self.done(call, What::Unlink { path });
-        }
-    }
-
-    fn mkdir(&mut self, call: &Call, path: &Path) {
-        if let Some(path) = self.below(path) {
-            self.done(call, What::Mkdir { path });
-        }
-    }
-
-    fn rmdir(&mut self, call: &Call, path: &Path) {
-        if let Some(path) = self.below(path) {
-            self.done(call, What::Rmdir { path });
         }
     }
 }

@@ -11,22 +11,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::mpsc;
 
 use base::{Envelope, Fail, Recipient, ReversePath, Root, Status};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use queue::drop::{Letter, Submission};
 use queue::{
     Attempt, Claim, Client, Committer, Dropped, Entry, Event, Intake, Lane, Origin, Outcome, Place,
     Queue, QueueId, Report, Sealed, Source, Spawn, Verdict,
 };
 use tempfile::TempDir;
-use tests::powercut::{Disk, Fate, Op, Tree, What};
-use tests::smtp::Smtp;
+use tests::powercut::{Disk, Fate, Random, Tree, What, unlucky};
 use tests::strace;
-use tests::{Host, wait_for};
 
 // The day at the queue.
 
@@ -385,11 +380,6 @@ fn wrong(tree: &Tree, told: &Told) -> Option<String> {
     None
 }
 
-/// Everything that was not synced is lost.
-fn unlucky(_: &Op) -> Fate {
-    Fate::Lost
-}
-
 /// Looks at every moment.
 fn first_wrong(disk: &Disk) -> Option<String> {
     disk.moments().into_iter().find_map(|moment| {
@@ -482,225 +472,5 @@ fn with_a_sync_forgotten_something_is_lost() {
         "journal of a file in local",
     ] {
         assert!(needed(kind) > 0, "a {kind} need not be synced? {found:?}");
-    }
-}
-
-// The same with the programs: from the client's connection to the mailbox.
-
-/// Messages that are sent while strace looks on.
-const SENT: usize = 3;
-
-/// Messages come in by SMTP and go to a mailbox while strace looks on.
-fn recorded_way(host: &Host) -> Disk {
-    let outside = TempDir::new().unwrap();
-    let (log, pids) = (outside.path().join("log"), outside.path().join("pids"));
-    let before = Tree::read(host.root());
-    let mut traced = strace::command(&log);
-    for (name, value) in host.command("smtpd").get_envs() {
-        traced.env(name, value.unwrap_or_default());
-    }
-    let mut traced = traced
-        .args([
-            "sh",
-            "-c",
-            "smtpd & echo $! >$0; deliver & echo $! >>$0; wait",
-        ])
-        .arg(&pids)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace has to be installed");
-    let mut smtp = wait_for("smtpd", || Smtp::connect(host.smtp).ok());
-    smtp.ask("EHLO test").unwrap();
-    for number in 0..SENT {
-        let filler = "x".repeat(number * 900);
-        let content = format!("Subject: {number}\r\n\r\n{}\r\n{filler}\r\n", mark(number));
-        let reply = smtp
-            .message("bob@yubin.test", &["alice@yubin.test"], &content)
-            .unwrap();
-        assert!(reply.starts_with("250"), "{reply}");
-    }
-    wait_for("an empty queue", || {
-        let left = fs::read_dir(host.path("var/spool/yubin/local"))
-            .unwrap()
-            .count();
-        (left == 0 && mailbox(host.root()).contains(&mark(SENT - 1))).then_some(())
-    });
-    for pid in fs::read_to_string(&pids).unwrap().lines() {
-        kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGTERM).unwrap();
-    }
-    traced.wait().unwrap();
-    Disk::record(
-        host.root(),
-        before,
-        &strace::read(&fs::read_to_string(&log).unwrap()),
-    )
-}
-
-fn mark(number: usize) -> String {
-    format!("mark-{number}-end")
-}
-
-/// All that alice has: one mbox, or all files of a Maildir.
-fn mailbox(root: &Path) -> String {
-    let path = root.join("var/spool/mail/alice");
-    let read =
-        |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    if path.is_file() {
-        return read(path);
-    }
-    let files = ["new", "cur"].map(|dir| fs::read_dir(path.join(dir)));
-    files
-        .into_iter()
-        .flatten()
-        .flatten()
-        .flatten()
-        .map(|entry| read(entry.path()))
-        .collect()
-}
-
-/// How many messages smtpd had answered for when the power failed. They were sent one after the
-/// other, so these are the first ones.
-fn answered(disk: &Disk, moment: usize) -> usize {
-    disk.said(moment)
-        .filter(|text| text.starts_with(b"250 "))
-        .map(|text| String::from_utf8_lossy(text).matches("queued as").count())
-        .sum()
-}
-
-/// What is wrong in the mailbox after the power is back and deliver has run.
-fn wrong_mailbox(host: &Host, tree: &Tree, answered: usize) -> Option<String> {
-    let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() {
-        TempDir::new_in(memory)
-    } else {
-        TempDir::new()
-    }
-    .unwrap();
-    // A dotlock from before the power cut names a process of another boot, in full or torn; when it
-    // is broken is not this test's question.
-    let is_lock = |path: &Path| path.to_string_lossy().contains("/alice.lock");
-    tree.clone().without(is_lock).write(dir.path());
-    let output = host
-        .command("deliver")
-        .arg("-q")
-        .env("YUBIN_ROOT", dir.path())
-        .output()
-        .unwrap();
-    let mailbox = mailbox(dir.path());
-    let said = String::from_utf8_lossy(&output.stderr);
-    for number in 0..SENT {
-        let count = mailbox.matches(&mark(number)).count();
-        let right = if number < answered {
-            count == 1
-        } else {
-            count <= 1
-        };
-        if !right {
-            return Some(format!(
-                "message {number} of {answered} is there {count} times\n{said}\n{mailbox}"
-            ));
-        }
-    }
-    let (ids, marks) = (
-        mailbox.matches("Delivered-To: alice@").count(),
-        mailbox.matches("-end").count(),
-    );
-    (ids != marks).then(|| format!("{ids} messages with {marks} bodies\n{said}\n{mailbox}"))
-}
-
-#[test]
-fn from_the_250_to_the_mailbox_nothing_is_lost_or_doubled() {
-    for format in ["mbox", "maildir"] {
-        let mut host = Host::new(&format!("MAILBOX_FORMAT={format}\n"));
-        // A mailbox that is not new, and all that the first start makes.
-        host.start("smtpd");
-        host.start("deliver");
-        let mut smtp = Smtp::connect(host.smtp).unwrap();
-        smtp.ask("EHLO test").unwrap();
-        let old = "Subject: old\r\n\r\nmark-old-end\r\n";
-        smtp.message("bob@yubin.test", &["alice@yubin.test"], old)
-            .unwrap();
-        wait_for("the old message", || {
-            mailbox(host.root()).contains("mark-old-end").then_some(())
-        });
-        host.stop("smtpd");
-        host.stop("deliver");
-        let disk = recorded_way(&host);
-        assert_eq!(answered(&disk, usize::MAX), SENT);
-        every_cut(&host, &disk, format);
-        every_forgotten_sync(&host, &disk, format);
-    }
-}
-
-fn every_cut(host: &Host, disk: &Disk, format: &str) {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    for moment in disk.moments() {
-        let answered = answered(disk, moment);
-        let seed = random.0;
-        let trees = [
-            disk.cut(moment, None, &mut unlucky),
-            disk.cut(moment, None, &mut |_| Fate::Kept),
-            disk.cut(moment, None, &mut |op| random.fate(op)),
-            disk.cut(moment, None, &mut |op| random.fate(op)),
-        ];
-        for tree in trees {
-            if let Some(what) = wrong_mailbox(host, &tree, answered) {
-                panic!("{format}: power cut after line {moment}, seed {seed:#x}: {what}");
-            }
-        }
-    }
-}
-
-/// The control: the data and the name of what was accepted, and what deliver says before and after
-/// it writes, have to be synced.
-fn every_forgotten_sync(host: &Host, disk: &Disk, format: &str) {
-    let mut needed = Vec::new();
-    for (at, op) in disk.ops.iter().enumerate() {
-        let kind = match &op.what {
-            What::SyncFile { path, .. } if path.starts_with("var/spool/mail") => "mailbox",
-            What::SyncFile { path, .. } if path.to_string_lossy().contains("local/#") => "new file",
-            What::SyncFile { path, .. } if path.starts_with("var/spool/yubin/local") => "journal",
-            What::SyncDir { path } if path.ends_with("local") => "lane",
-            _ => continue,
-        };
-        let lost = disk.moments().into_iter().any(|moment| {
-            let tree = disk.cut(moment, Some(at), &mut unlucky);
-            !tree.same(&disk.cut(moment, None, &mut unlucky))
-                && wrong_mailbox(host, &tree, answered(disk, moment)).is_some()
-        });
-        if lost {
-            needed.push(kind);
-        }
-    }
-    for kind in ["new file", "lane", "journal", "mailbox"] {
-        assert!(
-            needed.contains(&kind),
-            "{format}: a {kind} need not be synced? {needed:?}"
-        );
-    }
-}
-
-/// xorshift64: enough to scatter.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn fate(&mut self, op: &Op) -> Fate {
-        match (self.next() % 3, &op.what) {
-            (0, _) => Fate::Lost,
-            (1, What::Write { data, .. }) => {
-                let length = u64::try_from(data.len()).unwrap().max(1);
-                Fate::Torn(usize::try_from(self.next() % length).unwrap())
-            }
-            _ => Fate::Kept,
-        }
     }
 }
