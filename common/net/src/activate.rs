@@ -401,3 +401,51 @@ fn send_notice(name: &[u8], state: &str) -> io::Result<()> {
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_finds_its_service_by_name_port_or_first() {
+        let ip = [IpAddr::from([127, 0, 0, 1])];
+        let mut listens = Listen::each(&ip, 25, Encryption::OnRequest, "smtp");
+        listens.extend(Listen::each(&ip, 465, Encryption::Implicit, "smtps"));
+        let first = listens[0];
+        let local = |port| Some(SocketAddr::new(ip[0], port));
+        let table = [
+            (Some("smtps"), local(25), "smtps"),
+            (Some("smtps-2"), None, "smtps"),
+            (Some("unknown"), local(465), "smtps"),
+            (None, local(465), "smtps"),
+            (None, local(2525), "smtp"),
+            (Some(""), None, "smtp"),
+        ];
+        for (name, local, want) in table {
+            let found = choose(&listens, first, name, local);
+            assert_eq!(found.service, want, "{name:?} {local:?}");
+        }
+    }
+
+    #[test]
+    fn peers_are_shown_in_their_own_family() {
+        let peer = Peer::Ip("[::ffff:192.0.2.1]:25".parse().unwrap());
+        assert_eq!(peer.ip(), Some(IpAddr::from([192, 0, 2, 1])));
+        assert!(!peer.is_loopback());
+        assert!(Peer::Ip("[::ffff:127.0.0.1]:25".parse().unwrap()).is_loopback());
+        assert!(Peer::Local.is_loopback());
+    }
+
+    #[test]
+    fn a_second_bind_is_refused_and_a_restart_is_not() {
+        let any = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let one = bind(any(0)).unwrap();
+        let taken = one.local_addr().unwrap();
+        assert!(bind(taken).is_err());
+        let client = TcpStream::connect(taken).unwrap();
+        // Our end closes first and stays in TIME_WAIT.
+        drop(one.accept().unwrap());
+        drop((one, client));
+        bind(taken).unwrap();
+    }
+}
