@@ -68,7 +68,10 @@ pub(crate) struct Workers<'a> {
 
 /// Announced appends of which nobody knows yet whether they were made, by mailbox.
 #[derive(Debug, Default)]
-pub(crate) struct Unsettled(Mutex<HashMap<String, HashMap<(QueueId, usize), Instant>>>);
+pub(crate) struct Unsettled(Mutex<ByUser>);
+
+/// Message and recipient, with the time since when, by mailbox.
+type ByUser = HashMap<String, HashMap<(QueueId, usize), Instant>>;
 
 impl Unsettled {
     /// A delivery with an announced append. In a Maildir nothing stands behind anything.
@@ -99,7 +102,7 @@ impl Unsettled {
         all.contains_key(user)
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, HashMap<(QueueId, usize), Instant>>> {
+    fn all(&self) -> MutexGuard<'_, ByUser> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
