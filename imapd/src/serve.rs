@@ -432,8 +432,9 @@ impl Protocol for Connection {
     fn side_closed(&mut self, control: &mut Control<'_, Done>) {
         if self.ended.is_none() {
             log::error!("{}: the worker is gone", self.name());
+            self.mail = Mail::None;
+            self.step(control, Session::lost);
         }
-        control.close();
     }
 
     fn closed(&mut self, why: &Closed) {

@@ -47,6 +47,8 @@ pub(crate) enum Action {
 pub(crate) enum Ended {
     LoggedOut,
     LoginFailures,
+    Nonsense,
+    Lost,
     Inactive,
     Replaced,
     ShuttingDown,
@@ -57,12 +59,17 @@ impl Ended {
         match self {
             Self::LoggedOut => "Logged out",
             Self::LoginFailures => "Too many login failures",
+            Self::Nonsense => "Too many bad commands",
+            Self::Lost => "Lost the way to the mail",
             Self::Inactive => "Disconnected for inactivity",
             Self::Replaced => "Mailbox was replaced",
             Self::ShuttingDown => "Server shutting down",
         }
     }
 }
+
+/// Bad commands that are answered before the login.
+const MAX_NONSENSE: u8 = 10;
 
 /// What a session is told once.
 #[derive(Debug, Clone)]
@@ -85,6 +92,7 @@ pub(crate) struct Session {
     pub(crate) task: Task,
     pub(crate) framer: Framer,
     pub(crate) failures: u8,
+    nonsense: u8,
 }
 
 /// RFC 3501 3.
@@ -178,6 +186,7 @@ impl Session {
             task: Task::Ready,
             framer: Framer::new(),
             failures: 0,
+            nonsense: 0,
         }
     }
 
@@ -236,6 +245,7 @@ impl Session {
                     &mut actions.output,
                     &format!("{} BAD {text}", tag.as_deref().unwrap_or("*")),
                 );
+                self.count_nonsense(actions);
             }
             Frame::Append {
                 append,
@@ -252,33 +262,54 @@ impl Session {
             Task::Sasl { .. } => self.sasl_answer(text, actions),
             Task::Idling { .. } => self.idle_ends(text, actions),
             _ => {
-                let Some(tag) = command::tag_of(text) else {
-                    return line(&mut actions.output, "* BAD tag missing");
+                let (tag, why) = match (command::tag_of(text), command::parse(text)) {
+                    (Some(tag), Ok(command)) => return self.command(tag, command, actions),
+                    (Some(tag), Err(why)) => (tag, why),
+                    (None, _) => ("*".to_owned(), "tag missing"),
                 };
-                match command::parse(text) {
-                    Ok(command) => self.command(tag, command, actions),
-                    Err(why) => line(&mut actions.output, &format!("{tag} BAD {why}")),
-                }
+                line(&mut actions.output, &format!("{tag} BAD {why}"));
+                self.count_nonsense(actions);
             }
+        }
+    }
+
+    /// Who says nothing sensible before the login speaks another protocol, or tries what happens.
+    fn count_nonsense(&mut self, actions: &mut Actions) {
+        self.nonsense = self.nonsense.saturating_add(1);
+        if self.nonsense >= MAX_NONSENSE && matches!(self.state, State::NotAuthenticated) {
+            line(&mut actions.output, "* BYE This is an IMAP server");
+            self.end(Ended::Nonsense, actions);
+        }
+    }
+
+    /// The way to the mail is gone.
+    pub(crate) fn lost(&mut self, actions: &mut Actions) {
+        self.goodbye(
+            "[UNAVAILABLE] The mail is out of reach, try again soon",
+            actions,
+        );
+        self.end(Ended::Lost, actions);
+    }
+
+    /// BYE, unless a response is half written.
+    fn goodbye(&self, text: &str, actions: &mut Actions) {
+        if !matches!(self.task, Task::Fetching { .. }) {
+            line(&mut actions.output, &format!("* BYE {text}"));
         }
     }
 
     /// Nothing came for too long (RFC 3501 5.4).
     pub(crate) fn timeout(&mut self, actions: &mut Actions) {
-        if !matches!(self.task, Task::Fetching { .. }) {
-            line(&mut actions.output, "* BYE Disconnected for inactivity");
-        }
+        self.goodbye("Disconnected for inactivity", actions);
         self.end(Ended::Inactive, actions);
     }
 
     /// The daemon ends.
     pub(crate) fn drain(&mut self, actions: &mut Actions) {
-        if !matches!(self.task, Task::Fetching { .. }) {
-            line(
-                &mut actions.output,
-                "* BYE [UNAVAILABLE] Server shutting down, try again soon",
-            );
-        }
+        self.goodbye(
+            "[UNAVAILABLE] Server shutting down, try again soon",
+            actions,
+        );
         self.end(Ended::ShuttingDown, actions);
     }
 

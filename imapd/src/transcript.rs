@@ -429,6 +429,16 @@ fn three_refusals_end_it() {
 }
 
 #[test]
+fn another_protocol_is_shown_the_door() {
+    let mut talk = Talk::new(Store::new());
+    for _ in 0..20 {
+        talk.send(b"GET / HTTP/1.1\r\nHost: x\n");
+    }
+    assert!(talk.take().ends_with("* BYE This is an IMAP server\r\n"));
+    assert_eq!(talk.events, ["Close(Nonsense)"]);
+}
+
+#[test]
 fn any_split_gives_the_same() {
     let dialogue = b"a LOGIN {3+}\r\nmrc secret\r\nb SELECT INBOX\r\nc FETCH 1:* (BODY[] UID)\r\n\
         d APPEND INBOX {5+}\r\nx\r\ny\n\r\ne SEARCH TEXT {3+}\r\ntwo\r\nbad\nf IDLE\r\nDONE\r\n\
