@@ -13,6 +13,7 @@ mod session;
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,12 +35,27 @@ fn main() -> ExitCode {
     run(&args).unwrap_or_else(|fail| fail.report())
 }
 
-/// Everything that can fail before the first byte is served, in this order, so that a bad flag,
-/// file or socket is reported on stderr and nothing is opened after privileges are gone.
 fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let Some(opts) = Opts::parse(args)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let client_waits = !opts.check && activate::is_inetd(opts.inetd);
+    start(&opts).inspect_err(|_| {
+        if client_waits {
+            // What it was, is for the log only.
+            say("421 4.3.0 Service not available, try again later\r\n");
+        }
+    })
+}
+
+/// On standard output; who does not listen misses it.
+fn say(text: &str) {
+    io::stdout().write_all(text.as_bytes()).ok();
+}
+
+/// Everything that can fail before the first byte is served, in this order, so that a bad flag,
+/// file or socket is reported on stderr and nothing is opened after privileges are gone.
+fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let root = Root::from_env();
     let conf = Config::load(&root, opts.config.as_deref())?;
     let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
@@ -50,7 +66,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         Users::open(&root, &conf)?;
-        println!("configuration good");
+        say("configuration good\n");
         return Ok(ExitCode::SUCCESS);
     }
     let sockets = activate::listen(&listens, opts.inetd)?;

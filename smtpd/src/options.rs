@@ -1,6 +1,7 @@
 //! The command line of smtpd(8).
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use base::Fail;
@@ -40,7 +41,8 @@ impl Opts {
             .parse(args)
             .map_err(|e| Fail::usage(format!("{e}; {brief}")))?;
         if given.opt_present("h") {
-            print!("{}", known.usage(brief));
+            // Who closed our output wants no help.
+            io::stdout().write_all(known.usage(brief).as_bytes()).ok();
             return Ok(None);
         }
         if let Some(extra) = given.free.first() {

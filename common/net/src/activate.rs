@@ -211,14 +211,29 @@ impl Sockets {
     }
 }
 
+/// Whether fd 0 is the client, from inetd or because `-i` says so: then a daemon that cannot start
+/// can still say so to it, on fd 1.
+pub fn is_inetd(forced: bool) -> bool {
+    let listens = socket::getsockopt(&io::stdin(), sockopt::AcceptConn).unwrap_or(false);
+    !listens && (forced || stdin_address().as_ref().is_some_and(is_ip))
+}
+
+fn stdin_address() -> Option<SockaddrStorage> {
+    socket::getsockname::<SockaddrStorage>(0).ok()
+}
+
+fn is_ip(address: &SockaddrStorage) -> bool {
+    matches!(
+        address.family(),
+        Some(AddressFamily::Inet | AddressFamily::Inet6)
+    )
+}
+
 /// inetd. A listening socket on fd 0 is inetd's `wait`; a connected one its `nowait`. A Unix socket
 /// counts only with `-i`, because some shells and supervisors give one as stdin.
 fn from_stdin(listens: &[Listen], first: Listen, forced: bool) -> Result<Option<Sockets>, Fail> {
-    let address = socket::getsockname::<SockaddrStorage>(0).ok();
-    let is_ip = address
-        .as_ref()
-        .is_some_and(|a| matches!(a.family(), Some(AddressFamily::Inet | AddressFamily::Inet6)));
-    if !forced && !is_ip {
+    let address = stdin_address();
+    if !forced && !address.as_ref().is_some_and(is_ip) {
         return Ok(None);
     }
     let fd = sys::inherited(0).doing(|| "take fd 0 from inetd")?;
