@@ -12,10 +12,10 @@ use base::{Doing, Envelope, Fail};
 use nix::sys::stat::Mode;
 
 use crate::commit::Sealed;
-use crate::file::Wishes;
 use crate::id::QueueId;
 use crate::origin::Origin;
 use crate::queue::{Lane, Place, Queue};
+use crate::records::Wishes;
 use crate::write::Writer;
 
 /// A queue file while it is being made, readable and writable by its group.

@@ -16,9 +16,9 @@ use base::{Doing, Fail, Recipient, ReversePath, Root};
 
 use crate::crash;
 use crate::dir::Dir;
-use crate::file::Wishes;
 use crate::id::QueueId;
 use crate::queue::open_drop;
+use crate::records::Wishes;
 use crate::write::Writer;
 
 /// The names of files that are being written, where the file system has no O_TMPFILE.

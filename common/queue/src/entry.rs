@@ -12,36 +12,19 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
-use base::sys::{self, LockKind};
 use base::{Doing, Envelope, Fail};
-use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, SFlag};
 
-use crate::commit::{DURABLE, is_marked};
 use crate::content::Content;
 use crate::crash;
 use crate::dir::Dir;
 use crate::draft::set_mtime;
 use crate::event::{Event, Record};
-use crate::file::{self, Contents, Depth, Unreadable};
+use crate::file::Contents;
 use crate::frame::{self, Kind};
 use crate::id::QueueId;
 use crate::origin::{Origin, Source};
-use crate::queue::{Lane, Place, Queue, modified, size};
+use crate::queue::{Lane, Place, Queue};
 use crate::state::RecipientState;
-
-/// What came of an attempt to get an entry.
-#[derive(Debug)]
-pub enum Claim {
-    /// It is ours.
-    Entry(Box<Entry>),
-    /// Somebody works on it, or its creator is not done.
-    Busy,
-    /// It is not there any more.
-    Gone,
-    /// It was, and has been moved to `damaged/` for this reason.
-    Damaged(String),
-}
 
 /// A message that this process owns.
 #[derive(Debug)]
@@ -49,138 +32,18 @@ pub struct Entry {
     pub(crate) queue: Queue,
     pub(crate) id: QueueId,
     /// Where it is: its lane, or hold/ and damaged/ while it is being released.
-    place: Place,
-    lane: Lane,
-    file: File,
-    contents: Contents,
-    origin: Origin,
-    envelope: Envelope,
-    due: SystemTime,
+    pub(crate) place: Place,
+    pub(crate) lane: Lane,
+    pub(crate) file: File,
+    pub(crate) contents: Contents,
+    pub(crate) origin: Origin,
+    pub(crate) envelope: Envelope,
+    pub(crate) due: SystemTime,
     /// Data and name are known to be durable.
-    durable: bool,
+    pub(crate) durable: bool,
     /// There are bytes behind the last sound record: a torn append.
-    torn: bool,
-    failed: bool,
-}
-
-/// A file opened and locked, before anybody has read it.
-pub(crate) enum Locked {
-    File(File, FileStat),
-    Busy,
-    Gone,
-    /// Something else than a file has the name.
-    Strange,
-}
-
-/// Opens and locks what `id` names in `dir`, and makes sure that it is still named so.
-pub(crate) fn lock(dir: &Dir, id: &QueueId) -> Result<Locked, Fail> {
-    let doing = || format!("open {}", dir.name(id.as_str()));
-    // A name that changes its file three times while we look has a busy owner.
-    for _ in 0..3 {
-        let file = match dir.open_entry(id, OFlag::O_RDWR) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Locked::Gone),
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(nix::libc::ELOOP | nix::libc::EISDIR | nix::libc::ENXIO)
-                ) =>
-            {
-                return Ok(Locked::Strange);
-            }
-            Err(e) => return Err(Fail::io(doing(), e)),
-        };
-        let stat = nix::sys::stat::fstat(&file).doing(doing)?;
-        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-            return Ok(Locked::Strange);
-        }
-        if !sys::try_ofd_lock(&file, LockKind::Exclusive).doing(doing)? {
-            return Ok(Locked::Busy);
-        }
-        if dir.still_names(id, &file).doing(doing)? {
-            // Again, because what counts is what the last owner left.
-            let stat = nix::sys::stat::fstat(&file).doing(doing)?;
-            return Ok(Locked::File(file, stat));
-        }
-    }
-    Ok(Locked::Busy)
-}
-
-impl Queue {
-    /// Takes an entry, if it is there and nobody has it. Its whole file is verified first.
-    pub fn claim(&self, lane: Lane, id: &QueueId) -> Result<Claim, Fail> {
-        let mut claim = self.claim_in(lane.into(), id)?;
-        match &mut claim {
-            Claim::Entry(entry) => {
-                entry.lane = lane;
-                entry.forget_drop()?;
-                entry.settle()?;
-            }
-            Claim::Damaged(reason) => self.put_aside(lane, id, reason)?,
-            Claim::Busy | Claim::Gone => (),
-        }
-        Ok(claim)
-    }
-
-    /// Locks and reads; what is damaged stays where it is.
-    pub(crate) fn claim_in(&self, place: Place, id: &QueueId) -> Result<Claim, Fail> {
-        let dir = self.dir(place)?;
-        let (file, stat) = match lock(dir, id)? {
-            Locked::File(file, stat) => (file, stat),
-            Locked::Busy => return Ok(Claim::Busy),
-            Locked::Gone => return Ok(Claim::Gone),
-            Locked::Strange => return Ok(Claim::Damaged("not a regular file".into())),
-        };
-        let doing = || format!("read {}", dir.name(id.as_str()));
-        let contents = match file::read(&file, Depth::Verify) {
-            Ok(contents) => contents,
-            Err(Unreadable::Damaged(reason)) => return Ok(Claim::Damaged(reason.into())),
-            Err(Unreadable::Io(e)) => return Err(Fail::io(doing(), e)),
-            Err(newer @ Unreadable::Newer(_)) => {
-                return Err(Fail::temp(format!("{}: {newer}", doing())));
-            }
-        };
-        let (Some(origin), Some(envelope)) = (contents.origin.clone(), contents.envelope()) else {
-            return Ok(Claim::Damaged("no origin or no sender".into()));
-        };
-        Ok(Claim::Entry(Box::new(Entry {
-            queue: self.clone(),
-            id: *id,
-            place,
-            lane: contents.state.lane.or(contents.lane).unwrap_or(Lane::Local),
-            torn: size(&stat) > contents.end,
-            due: modified(&stat),
-            durable: is_marked(stat.st_mode),
-            file,
-            contents,
-            origin,
-            envelope,
-            failed: false,
-        })))
-    }
-
-    fn put_aside(&self, lane: Lane, id: &QueueId, reason: &str) -> Result<(), Fail> {
-        let (dir, damaged) = (self.dir(lane)?, self.dir(Place::Damaged)?);
-        match damaged.take(dir, id) {
-            Ok(()) => (),
-            // Somebody else found it damaged too.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => {
-                let from = dir.name(id.as_str());
-                return Err(Fail::io(
-                    format!("move {from} to {}", damaged.path().display()),
-                    e,
-                ));
-            }
-        }
-        damaged.sync()?;
-        dir.sync()?;
-        log::error!(
-            "{id}: damaged: {reason}: moved to {}",
-            damaged.name(id.as_str())
-        );
-        Ok(())
-    }
+    pub(crate) torn: bool,
+    pub(crate) failed: bool,
 }
 
 impl Entry {
@@ -418,7 +281,7 @@ impl Entry {
 
     /// What sendmail(1) wrote is removed as soon as anybody owns its entry, before anything is done
     /// with it: so a drop file that is there was never worked on, and is taken in once.
-    fn forget_drop(&mut self) -> Result<(), Fail> {
+    pub(crate) fn forget_drop(&mut self) -> Result<(), Fail> {
         if !matches!(self.origin.source, Source::Submission { .. }) {
             return Ok(());
         }
@@ -433,52 +296,6 @@ impl Entry {
             .doing(|| format!("remove {}", drop.name(self.id.as_str())))?;
         drop.sync()
     }
-
-    /// Puts a copy that belongs to this program in the file's place, durable before it replaces it.
-    pub(crate) fn adopt(&mut self) -> Result<(), Fail> {
-        let doing = || format!("copy queue file {}", self.id);
-        let incoming = self.queue.dir(Place::Incoming)?;
-        let lane = self.queue.dir(self.place)?;
-        let name = format!("{}.copy", self.id);
-        incoming.unlink(name.as_str()).doing(doing)?;
-        let (file, named) = match incoming.unnamed().doing(doing)? {
-            Some(file) => (file, false),
-            None => (incoming.named(&name).doing(doing)?, true),
-        };
-        if !sys::try_ofd_lock(&file, LockKind::Exclusive).doing(doing)? {
-            return Err(Fail::temp(doing()));
-        }
-        copy(&self.file, &file, self.contents.end).doing(doing)?;
-        nix::sys::stat::fchmod(&file, DURABLE).doing(doing)?;
-        file.sync_all().doing(doing)?;
-        if !named {
-            incoming.link(&file, &name).doing(doing)?;
-        }
-        crash::point("copy linked");
-        lane.replace(incoming, &name, &self.id).doing(doing)?;
-        self.file = file;
-        self.torn = false;
-        self.durable = false;
-        lane.sync()?;
-        self.durable = true;
-        Ok(())
-    }
-}
-
-/// The first `length` bytes of a file.
-fn copy(from: &File, to: &File, length: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut at = 0;
-    while at < length {
-        let wanted = usize::try_from(length - at)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let part = buffer.get_mut(..wanted).unwrap_or_default();
-        from.read_exact_at(part, at)?;
-        to.write_all_at(part, at)?;
-        at += wanted as u64;
-    }
-    Ok(())
 }
 
 /// Makes an entry due now, which wakes who watches its lane. Best effort: the scan finds it too.
@@ -499,17 +316,18 @@ pub(crate) fn touch(dir: &Dir, id: &QueueId) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::claim::Claim;
     use crate::event::Attempt;
     use crate::queue::tests::{claimed, ids, put, scratch};
     use crate::state::Outcome;
     use base::Status;
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    fn delivered(recipient: usize) -> Event {
+    pub(crate) fn delivered(recipient: usize) -> Event {
         let attempt = Attempt {
             status: Status::OK,
             reply: "ok".into(),
@@ -518,7 +336,7 @@ mod tests {
         Event::Delivered { recipient, attempt }
     }
 
-    fn is_delivered(entry: &Entry, recipient: usize) -> bool {
+    pub(crate) fn is_delivered(entry: &Entry, recipient: usize) -> bool {
         matches!(
             entry.recipients()[recipient].outcome,
             Outcome::Delivered { .. }
@@ -669,42 +487,5 @@ mod tests {
         assert_eq!(queue.release(&id).unwrap(), None);
         assert!(queue.remove(Place::Relay, &id).unwrap());
         assert!(!queue.remove(Place::Relay, &id).unwrap());
-    }
-
-    #[test]
-    fn an_adopted_entry_is_the_same_in_a_file_of_our_own() {
-        let (_dir, queue) = scratch();
-        let id = put(&queue, Lane::Local, &vec![b'x'; 200_000]);
-        let mut entry = claimed(&queue, Lane::Local, &id);
-        entry.record(&[delivered(0)]).unwrap();
-        let before = nix::sys::stat::fstat(&entry.file).unwrap().st_ino;
-        let waiting = queue
-            .dir(Place::Local)
-            .unwrap()
-            .open_entry(&id, OFlag::O_RDWR)
-            .unwrap();
-        entry.adopt().unwrap();
-        assert_ne!(nix::sys::stat::fstat(&entry.file).unwrap().st_ino, before);
-        assert!(
-            !queue
-                .dir(Place::Local)
-                .unwrap()
-                .still_names(&id, &waiting)
-                .unwrap()
-        );
-        assert!(matches!(queue.claim(Lane::Local, &id), Ok(Claim::Busy)));
-        entry.record_synced(&[delivered(1)]).unwrap();
-        drop(entry);
-        let entry = claimed(&queue, Lane::Local, &id);
-        assert!(is_delivered(&entry, 0) && is_delivered(&entry, 1));
-        let mut content = Vec::new();
-        entry.content().read_to_end(&mut content).unwrap();
-        assert!(content == vec![b'x'; 200_000]);
-        assert_eq!(
-            std::fs::read_dir(queue.path().join("incoming"))
-                .unwrap()
-                .count(),
-            0
-        );
     }
 }

@@ -9,14 +9,14 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-use base::envelope::{Body, Notify, Ret};
-use base::{Address, Envelope, Recipient, ReversePath};
+use base::envelope::{Body, Ret};
+use base::{Envelope, ReversePath};
 
 use crate::event::Record;
-use crate::fields::{self, Fields};
 use crate::frame::{self, CHUNK, HEADER, Kind, MAGIC, Scanner, VERSION};
 use crate::origin::Origin;
 use crate::queue::Lane;
+use crate::records::{End, Wishes, decode_recipient};
 use crate::state::State;
 
 /// More recipients than this are never written and never read.
@@ -286,151 +286,6 @@ fn journal(scanner: &mut Scanner<'_>, into: &mut Contents, depth: Depth) -> Resu
     Ok(())
 }
 
-/// The END record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) content_length: u64,
-    /// crc32c of the content.
-    pub(crate) content_sum: u32,
-    /// crc32c of the file up to this record.
-    pub(crate) whole: u32,
-}
-
-impl End {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = fields::Writer::default();
-        out.number(LENGTH, self.content_length);
-        out.number(CONTENT_SUM, self.content_sum.into());
-        out.number(WHOLE_SUM, self.whole.into());
-        out.finish()
-    }
-
-    fn decode(payload: &[u8]) -> Option<Self> {
-        let fields = Fields::read(payload)?;
-        Some(Self {
-            content_length: fields.number(LENGTH)?,
-            content_sum: u32::try_from(fields.number(CONTENT_SUM)?).ok()?,
-            whole: u32::try_from(fields.number(WHOLE_SUM)?).ok()?,
-        })
-    }
-}
-
-/// The envelope record: everything but the recipients.
-pub(crate) struct Wishes {
-    pub(crate) reverse_path: Option<ReversePath>,
-    pub(crate) body: Body,
-    pub(crate) ret: Option<Ret>,
-    pub(crate) envid: Option<String>,
-    pub(crate) lane: Option<Lane>,
-}
-
-impl Wishes {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = fields::Writer::default();
-        if let Some(reverse_path) = &self.reverse_path {
-            out.bytes(REVERSE_PATH, reverse_path.to_string().as_bytes());
-        }
-        out.number(
-            BODY,
-            match self.body {
-                Body::SevenBit => 7,
-                Body::EightBitMime => 8,
-            },
-        );
-        match self.ret {
-            Some(Ret::Full) => out.number(RET, 1),
-            Some(Ret::Headers) => out.number(RET, 2),
-            None => (),
-        }
-        if let Some(envid) = &self.envid {
-            out.bytes(ENVID, envid.as_bytes());
-        }
-        if let Some(lane) = self.lane {
-            out.bytes(LANE, lane.as_str().as_bytes());
-        }
-        out.finish()
-    }
-
-    fn decode(payload: &[u8]) -> Option<Self> {
-        let fields = Fields::read(payload)?;
-        Some(Self {
-            reverse_path: match fields.text(REVERSE_PATH) {
-                Some(path) if path.is_empty() => Some(ReversePath::Null),
-                Some(path) => Some(ReversePath::Address(Address::parse(&path).ok()?)),
-                None => None,
-            },
-            body: match fields.number(BODY)? {
-                7 => Body::SevenBit,
-                8 => Body::EightBitMime,
-                _ => return None,
-            },
-            ret: match fields.number(RET) {
-                None => None,
-                Some(1) => Some(Ret::Full),
-                Some(2) => Some(Ret::Headers),
-                Some(_) => return None,
-            },
-            envid: fields.text(ENVID),
-            lane: match fields.text(LANE) {
-                Some(lane) => Some(Lane::parse(&lane)?),
-                None => None,
-            },
-        })
-    }
-}
-
-pub(crate) fn encode_recipient(recipient: &Recipient) -> Vec<u8> {
-    let mut out = fields::Writer::default();
-    out.bytes(ADDRESS, recipient.address.to_string().as_bytes());
-    if let Some(orcpt) = &recipient.orcpt {
-        out.bytes(ORCPT, orcpt.as_bytes());
-    }
-    out.number(
-        NOTIFY,
-        match recipient.notify {
-            Notify::Never => 0,
-            Notify::On {
-                success,
-                failure,
-                delay,
-            } => 8 | u64::from(success) | u64::from(failure) << 1 | u64::from(delay) << 2,
-        },
-    );
-    out.finish()
-}
-
-fn decode_recipient(payload: &[u8]) -> Option<Recipient> {
-    let fields = Fields::read(payload)?;
-    Some(Recipient {
-        address: Address::parse(&fields.text(ADDRESS)?).ok()?,
-        orcpt: fields.text(ORCPT),
-        notify: match fields.number(NOTIFY)? {
-            0 => Notify::Never,
-            bits @ 8..16 => Notify::On {
-                success: bits & 1 != 0,
-                failure: bits & 2 != 0,
-                delay: bits & 4 != 0,
-            },
-            _ => return None,
-        },
-    })
-}
-
-// Fields of the records of version 1. A number is never used again for something else.
-const REVERSE_PATH: u8 = 1;
-const BODY: u8 = 2;
-const RET: u8 = 3;
-const ENVID: u8 = 4;
-const LANE: u8 = 5;
-
-const ADDRESS: u8 = 1;
-const ORCPT: u8 = 2;
-const NOTIFY: u8 = 3;
-
-const LENGTH: u8 = 1;
-const CONTENT_SUM: u8 = 2;
-const WHOLE_SUM: u8 = 3;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,6 +293,7 @@ mod tests {
     use crate::event::tests::samples;
     use crate::queue::Place;
     use crate::queue::tests::{claimed, put, scratch};
+    use base::envelope::Notify;
     use std::io::{Read, Write};
 
     /// A message of two chunks and a bit with one journal record of each kind, and where each part

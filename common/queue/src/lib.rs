@@ -20,6 +20,8 @@
 //! | make mail out of mail | [`Entry::child`], [`Entry::spawn`] |
 //! | look without touching | [`Queue::list`], [`Queue::view`] |
 
+mod adopt;
+mod claim;
 mod commit;
 mod committer;
 mod content;
@@ -38,22 +40,26 @@ mod intake;
 mod operate;
 mod origin;
 mod queue;
+mod records;
+mod recover;
 mod state;
 mod view;
 mod watch;
 mod write;
 
+pub use claim::Claim;
 pub use commit::Sealed;
 pub use committer::Committer;
 pub use content::Content;
 pub use draft::Draft;
-pub use entry::{Claim, Entry};
+pub use entry::Entry;
 pub use event::{Attempt, Child, Event, Intent, Record, Report};
-pub use family::{Recovered, Spawn};
+pub use family::Spawn;
 pub use id::{BadId, QueueId};
 pub use intake::{Dropped, Intake, TakenIn, Verdict};
 pub use origin::{Client, Origin, Source};
 pub use queue::{Lane, Listed, Place, Queue};
+pub use recover::Recovered;
 pub use state::{Outcome, RecipientState};
 pub use view::View;
 pub use watch::{Watch, Woken};

@@ -4,7 +4,8 @@
 
 use base::{Doing, Fail};
 
-use crate::entry::{Claim, Locked, lock, touch};
+use crate::claim::{Claim, Locked, lock};
+use crate::entry::touch;
 use crate::id::QueueId;
 use crate::queue::{Lane, Place, Queue};
 

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 
-use base::{Doing, Envelope, Fail, Recipient};
+use base::{Doing, Fail, Recipient};
 
-use crate::file::{End, MAX_RECIPIENTS, Wishes, encode_recipient};
+use crate::file::MAX_RECIPIENTS;
 use crate::frame::{self, CHUNK, HEADER, Kind};
 use crate::origin::Origin;
-use crate::queue::Lane;
+use crate::records::{End, Wishes, encode_recipient};
 
 /// A file that is being written. After a failed write it stays failed.
 #[derive(Debug)]
@@ -140,17 +140,5 @@ impl Writer {
         self.failed = written.is_err();
         self.buffer.clear();
         written.doing(|| format!("write queue file {}", self.name))
-    }
-}
-
-impl Wishes {
-    pub(crate) fn of(envelope: &Envelope, lane: Lane) -> Self {
-        Self {
-            reverse_path: Some(envelope.reverse_path.clone()),
-            body: envelope.body,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            lane: Some(lane),
-        }
     }
 }
