@@ -46,6 +46,8 @@ pub(crate) struct Read {
 pub(crate) struct Common {
     /// `-n`: the system's start-up file is not read.
     pub(crate) no_system_file: bool,
+    /// `-i`: ^C does not end a message.
+    pub(crate) ignore: bool,
     /// `-v`: sendmail says more.
     pub(crate) verbose: bool,
     /// `-S name=value`
@@ -53,15 +55,15 @@ pub(crate) struct Common {
 }
 
 pub(crate) const USAGE: &str =
-    "usage: mail [-Env] [-s subject] [-c address] [-b address] [-r address] [-a file]
+    "usage: mail [-Einv] [-s subject] [-c address] [-b address] [-r address] [-a file]
             [-S name[=value]] address ...
-       mail [-eHNnv] [-S name[=value]] [-u user]
-       mail [-eHNnv] [-S name[=value]] -f [file]";
+       mail [-eHiNnv] [-S name[=value]] [-u user]
+       mail [-eHiNnv] [-S name[=value]] -f [file]";
 
 fn options() -> Options {
     let mut options = Options::new();
     options.parsing_style(ParsingStyle::StopAtFirstFree);
-    for flag in ["e", "H", "N", "n", "v", "E", "i", "I", "F", "h", "V"] {
+    for flag in ["e", "H", "N", "n", "v", "E", "i", "h", "V"] {
         options.optflagmulti(flag, "", "");
     }
     options
@@ -87,6 +89,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Mode, String> {
     }
     let common = Common {
         no_system_file: given.opt_present("n"),
+        ignore: given.opt_present("i"),
         verbose: given.opt_present("v"),
         settings: given.opt_strs("S"),
     };

@@ -40,6 +40,7 @@ pub(crate) enum Verb {
     Source,
     Top,
     Touch,
+    Unalias,
     Undelete,
     Unread,
     Unset,
@@ -231,6 +232,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         "alias name address  use a name for addresses",
     ),
     command("group", 1, Verb::Alias, ""),
+    command("unalias", 3, Verb::Unalias, "unalias name        forget it"),
     command(
         "alternates",
         3,

@@ -48,7 +48,8 @@ enum Next {
 }
 
 impl Composer<'_> {
-    /// Asks for the subject and the copies where that is set, then takes lines up to the end.
+    /// Asks for the subject and the copies where that is set, then takes lines up to the end: a dot
+    /// alone, `~.`, or the end of the input.
     pub(crate) fn write(&mut self, mut letter: Letter) -> Result<Outcome, Fail> {
         let interactive = self.terminal.interactive;
         let asks = |name: &str| interactive && self.settings.is_set(name);
@@ -70,7 +71,6 @@ impl Composer<'_> {
             .chars()
             .next()
             .unwrap_or('~');
-        let dot = interactive || self.settings.is_set("dot");
         let mut interrupted = false;
         loop {
             let line = match self.terminal.line("")? {
@@ -80,6 +80,10 @@ impl Composer<'_> {
                     continue;
                 }
                 Typed::End => break,
+                Typed::Interrupt if self.settings.is_set("ignore") => {
+                    self.terminal.say("@")?;
+                    continue;
+                }
                 Typed::Interrupt if interrupted => {
                     return Ok(Outcome::Abort {
                         keep: self.settings.is_set("save"),
@@ -94,7 +98,7 @@ impl Composer<'_> {
                 }
             };
             interrupted = false;
-            if line == "." && dot {
+            if line == "." {
                 break;
             }
             let Some(rest) = line.strip_prefix(escape) else {

@@ -133,9 +133,9 @@ fn entity<'a>(text: &'a str, out: &mut Text) -> &'a str {
     {
         // A no-break space is one to the eye, too.
         if c == '\u{a0}' {
-            out.space = true
+            out.space = true;
         } else {
-            out.char(c)
+            out.char(c);
         }
         return rest;
     }

@@ -13,6 +13,8 @@ use store::{Answer, Change, Expunge, Flags, FolderName, Part, Ranges, Request, S
 
 /// Octets of a message that are read into memory to show it.
 const MAX_SHOWN: u64 = 64 << 20;
+/// Messages changed at once: fewer than a set has ranges.
+const AT_ONCE: usize = 50_000;
 /// Octets asked for at once.
 const PIECE: u32 = 1 << 20;
 
@@ -321,17 +323,15 @@ impl Mailbox {
             .filter(|m| goes(m))
             .map(|m| m.uid)
             .collect();
-        if !gone.is_empty() {
-            let set = Set::Uid(Ranges::of(gone.iter().copied()));
-            match self
-                .session
-                .handle(Request::Expunge(Expunge::Messages(set)))
-            {
+        for uids in gone.chunks(AT_ONCE) {
+            let set = Set::Uid(Ranges::of(uids.iter().copied()));
+            let expunge = Request::Expunge(Expunge::Messages(set));
+            match self.session.handle(expunge) {
                 Answer::Updates(_) => {}
                 other => return Err(unexpected(other, &doing)),
             }
         }
-        self.messages.retain(|m| !gone.contains(&m.uid));
+        self.messages.retain(|m| !goes(m));
         Ok(Left {
             kept: self.messages.len(),
             removed: gone.len(),
@@ -345,20 +345,20 @@ impl Mailbox {
         flags: Flags,
         doing: &str,
     ) -> Result<(), Fail> {
-        if uids.is_empty() {
-            return Ok(());
+        for uids in uids.chunks(AT_ONCE) {
+            let set = Set::Uid(Ranges::of(uids.iter().copied()));
+            let request = Request::StoreFlags {
+                set,
+                change,
+                flags,
+                keywords: Vec::new(),
+            };
+            match self.session.handle(request) {
+                Answer::Stored(_) => {}
+                other => return Err(unexpected(other, doing)),
+            }
         }
-        let set = Set::Uid(Ranges::of(uids.iter().copied()));
-        let request = Request::StoreFlags {
-            set,
-            change,
-            flags,
-            keywords: Vec::new(),
-        };
-        match self.session.handle(request) {
-            Answer::Stored(_) => Ok(()),
-            other => Err(unexpected(other, doing)),
-        }
+        Ok(())
     }
 }
 

@@ -75,6 +75,9 @@ fn settings(root: &Root, common: &Common, sending: bool, terminal: bool) -> Resu
     for word in &common.settings {
         settings.set(word);
     }
+    if common.ignore {
+        settings.set("ignore");
+    }
     if common.verbose {
         settings.set("verbose");
     }

@@ -100,7 +100,9 @@ impl Letter {
 fn spelling(mailbox: &Mailbox) -> Result<String, Fail> {
     String::from_utf8(mailbox.address())
         .ok()
-        .filter(|address| !mailbox.local.is_empty() && !address.starts_with('-'))
+        // `a@@b` is somebody's slip, not a local part with an `@` in it.
+        .filter(|_| !mailbox.local.is_empty() && !mailbox.local.contains(&b'@'))
+        .filter(|address| !address.starts_with('-'))
         .ok_or_else(|| {
             let text = String::from_utf8_lossy(&mailbox.address()).into_owned();
             Fail::data(format!(
@@ -259,6 +261,7 @@ mod tests {
         };
         assert_eq!(ready(&to("")).unwrap_err().code(), Sysexit::Usage);
         assert_eq!(ready(&to("@x")).unwrap_err().code(), Sysexit::DataErr);
+        assert_eq!(ready(&to("a@@x")).unwrap_err().code(), Sysexit::DataErr);
         assert_eq!(ready(&to("-oQ/tmp")).unwrap_err().code(), Sysexit::DataErr);
     }
 

@@ -89,6 +89,10 @@ impl Settings {
             .extend(members.iter().cloned());
     }
 
+    pub(crate) fn unalias(&mut self, name: &str) {
+        self.aliases.remove(name);
+    }
+
     /// The aliases, a line each.
     pub(crate) fn aliases(&self) -> String {
         self.aliases

@@ -93,7 +93,13 @@ fn slurp(path: &Path) -> Result<Option<String>, Fail> {
 pub(crate) fn sets(verb: Verb) -> bool {
     matches!(
         verb,
-        Verb::Set | Verb::Unset | Verb::Alias | Verb::Alternates | Verb::Ignore | Verb::Retain
+        Verb::Set
+            | Verb::Unset
+            | Verb::Alias
+            | Verb::Unalias
+            | Verb::Alternates
+            | Verb::Ignore
+            | Verb::Retain
     )
 }
 
@@ -112,6 +118,7 @@ pub(crate) fn set(settings: &mut Settings, verb: Verb, rest: &str) -> Result<Str
             let list = rest.trim().get(name.len()..).unwrap_or_default();
             settings.alias(name, &[crate::compose::addresses(list)]);
         }
+        (Verb::Unalias, names) => names.iter().for_each(|name| settings.unalias(name)),
         (Verb::Alternates, []) => return Ok(format!("{}\n", settings.alternates.join(" "))),
         (Verb::Alternates, names) => settings.alternates = names.to_vec(),
         (Verb::Retain, []) => settings.fields = Fields::All,

@@ -15,13 +15,23 @@ use crate::text;
 impl Reader {
     pub(super) fn delete(&mut self, list: &str) -> Result<(), Fail> {
         self.mark(list, |message| message.state = State::Deleted)?;
-        // The next one is what `next` shows.
-        self.shown = true;
-        if self.settings.is_set("autoprint") {
-            self.next("")
-        } else {
-            Ok(())
+        // The current one is then the next that is left, or else the one before.
+        let alive = |at: &usize| {
+            let message = self.mailbox.messages.get(*at);
+            message.is_some_and(|m| m.state != State::Deleted)
+        };
+        let behind = (self.dot..self.count()).find(alive);
+        let Some(at) = behind.or_else(|| (0..self.dot).rev().find(alive)) else {
+            self.shown = true;
+            return Ok(());
+        };
+        self.dot = at;
+        self.shown = false;
+        if self.settings.is_set("autoprint") && behind.is_some() {
+            return self.next("");
         }
+        self.shown = behind.is_none();
+        Ok(())
     }
 
     pub(super) fn undelete(&mut self, list: &str) -> Result<(), Fail> {

@@ -224,6 +224,7 @@ impl Reader {
             Verb::Set
             | Verb::Unset
             | Verb::Alias
+            | Verb::Unalias
             | Verb::Alternates
             | Verb::Ignore
             | Verb::Retain => {
@@ -367,4 +368,141 @@ fn first(messages: &[Message]) -> usize {
     let new = messages.iter().position(|m| m.recent && !m.seen);
     new.or_else(|| messages.iter().position(|m| !m.seen))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Config, Root};
+    use std::path::{Path, PathBuf};
+
+    const BOX: &str = "From ann@x Sun Nov 22 10:00:00 2026\nFrom: Ann <ann@x>\nSubject: one\n\n1\n\n\
+        From bob@x Sun Nov 22 10:00:00 2026\nFrom: bob@x\nSubject: two\n\n2\n\n\
+        From cid@x Sun Nov 22 10:00:00 2026\nFrom: cid@x\nSubject: three\n\n3\n\n";
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mail = dir.path().join("var/spool/mail");
+            std::fs::create_dir_all(&mail).unwrap();
+            std::fs::write(mail.join("ann"), BOX).unwrap();
+            Self { dir }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn open(&self) -> Reader {
+            let root = Root::new(self.dir.path());
+            let text = "MY_NAME=mx\nMY_DOMAIN=example.org\n";
+            let config = Config::parse(&root, text, Path::new("t")).unwrap();
+            let places = Places {
+                root,
+                config,
+                user: "ann".into(),
+            };
+            let place = Place::Inbox("ann".into());
+            let mailbox = places.open(&place).unwrap().unwrap();
+            let mut settings = Settings::default();
+            settings.set(&format!("HOME={}", self.dir.path().display()));
+            let terminal = Terminal::open(false).unwrap();
+            Reader::new(terminal, settings, places, None, place, mailbox)
+        }
+
+        /// Does the commands; gives the subjects that the mailbox has then, with `R` for read.
+        fn after(&self, commands: &[&str]) -> Vec<String> {
+            let mut reader = self.open();
+            for command in commands {
+                let command = command.replace("DIR", &self.dir.path().display().to_string());
+                reader.command(&command).unwrap();
+            }
+            drop(reader);
+            let mut reader = self.open();
+            (0..reader.count())
+                .map(|at| {
+                    let seen = reader.mailbox.messages[at].seen;
+                    reader.mailbox.envelope(at).subject + if seen { " R" } else { "" }
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn quit_does_what_was_decided_and_exit_nothing() {
+        for (commands, wanted) in [
+            (&["d 1", "d 2", "x"][..], &["one", "two", "three"][..]),
+            (&["d 1 3", "q"], &["two"]),
+            (&["d *", "u 2", "q"], &["two"]),
+            (&["p 2", "q"], &["one", "two R", "three"]),
+            (&["p *", "unread 1", "q"], &["one", "two R", "three R"]),
+            (&["dp", "q"], &["two R", "three"]),
+            (&["s 1 DIR/saved", "q"], &["two", "three"]),
+            (&["c 1 DIR/saved", "q"], &["one", "two", "three"]),
+            (
+                &["set keepsave", "s 1 DIR/saved", "q"],
+                &["one", "two", "three"],
+            ),
+            (&["s 1 +work", "q"], &["two", "three"]),
+            (&["s 1 DIR/saved", "hold 1", "q"], &["one", "two", "three"]),
+            (&["mbox 3", "q"], &["one", "two"]),
+            (
+                &["unset hold", "p 1", "hold 1", "p 2", "q"],
+                &["one R", "three"],
+            ),
+            (&["d ann", "d /two", "q"], &["three"]),
+            (&["d 1", "file %", "x"], &["two", "three"]),
+        ] {
+            let fixture = Fixture::new();
+            assert_eq!(fixture.after(commands), wanted, "{commands:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_there() {
+        let fixture = Fixture::new();
+        fixture.after(&[
+            "s 1 DIR/saved",
+            "c 2 DIR/saved",
+            "mbox 3",
+            "w 2 DIR/text",
+            "x",
+        ]);
+        let saved = std::fs::read_to_string(fixture.path("saved")).unwrap();
+        let subjects: Vec<&str> = saved.lines().filter(|l| l.starts_with("Subject")).collect();
+        assert_eq!(subjects, ["Subject: one", "Subject: two"]);
+        assert_eq!(
+            std::fs::read_to_string(fixture.path("text")).unwrap(),
+            "2\n"
+        );
+        assert!(!fixture.path("mbox").exists(), "exit moves nothing");
+    }
+
+    #[test]
+    fn the_current_message_moves_as_it_should() {
+        let fixture = Fixture::new();
+        let mut reader = fixture.open();
+        for (command, dot) in [
+            ("h", 1),
+            ("n", 1),
+            ("n", 2),
+            ("d", 3),
+            ("d", 1),
+            ("u 3", 3),
+            ("f 1", 3),
+            ("-", 1),
+            ("$", 3),
+        ] {
+            reader.command(command).unwrap();
+            assert_eq!(reader.dot + 1, dot, "{command}");
+        }
+        for command in ["9", "d 2", "nonsense", "set crt=", "w", "r 1-", "|"] {
+            let failed = reader.command(command).is_err();
+            assert_eq!(failed, command != "set crt=", "{command}");
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl Reader {
         if !list.trim().is_empty() {
             let places = self.select(list)?;
             let behind = places.iter().find(|at| **at > self.dot || !self.shown);
-            let Some(at) = behind.or(places.first()) else {
+            let Some(at) = behind.or_else(|| places.first()) else {
                 return Ok(());
             };
             return self.show(*at, &fields, None);

@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn in_the_columns_of_postqueue() {
         let day = Date::local(0).asctime().to_string();
-        let day = &day[..19];
+        let day = day.get(..19).unwrap();
         let shown = text(&[view(Place::Relay)]);
         let wanted = format!(
             "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n\

@@ -70,9 +70,13 @@ fn exit_code(code: Option<i32>) -> Sysexit {
 /// the others are stopped again.
 pub(crate) fn start(root: &Root, names: &[&str]) -> Result<Sysexit, Fail> {
     for name in names {
-        let checked = run_all(&[(name, &["-n"])])?;
-        if checked != Sysexit::Ok {
-            return Ok(checked);
+        let doing = || format!("run {name} -n");
+        let checked = command(name, &["-n"])
+            .stdout(Stdio::null())
+            .status()
+            .doing(doing)?;
+        if !checked.success() {
+            return Ok(exit_code(checked.code()));
         }
     }
     match sys::fork().doing(|| "fork")? {

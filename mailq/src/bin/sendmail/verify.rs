@@ -172,7 +172,10 @@ mod tests {
             ),
             ("dan", vec!["dan... User unknown"]),
             ("tmp", vec!["tmp... Deferred: look up user tmp"]),
-            ("@", vec!["@... not a mail address, write local-part@domain"]),
+            (
+                "@",
+                vec!["@... not a mail address, write local-part@domain"],
+            ),
             ("", vec!["... not a mail address"]),
         ] {
             let lines: Vec<String> = verifier.word(word).into_iter().map(|l| l.text).collect();
