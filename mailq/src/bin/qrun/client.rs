@@ -111,8 +111,9 @@ pub(crate) enum Tls {
 /// How far it came, for who decides what to try next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Progress {
+    Unreached,
     /// Not past the greeting: this host does not serve now.
-    Nothing,
+    Connected,
     /// A server that speaks with us.
     Greeted,
     /// The final dot is written and no reply came: nobody knows what became of the message.
@@ -145,7 +146,7 @@ impl Client {
             verdicts,
             data_sent: false,
             tls_failed: false,
-            progress: Progress::Nothing,
+            progress: Progress::Connected,
         }
     }
 

@@ -81,8 +81,11 @@ impl<D: Hash + Eq + Clone, P> Destinations<D, P> {
 
     pub(crate) fn enter(&mut self, destination: &D, now: Instant) -> Entrance {
         if self.known.len() >= MAX_KNOWN {
-            self.known
-                .retain(|_, k| k.busy > 0 || !k.waiting.is_empty() || k.dead.is_some());
+            self.known.retain(|_, k| {
+                k.busy > 0
+                    || !k.waiting.is_empty()
+                    || k.dead.as_ref().is_some_and(|dead| dead.until > now)
+            });
         }
         let known = self.known.entry(destination.clone()).or_default();
         if let Some(dead) = &known.dead
@@ -150,7 +153,7 @@ mod tests {
     use super::*;
 
     const BACKOFF: Backoff = Backoff {
-        min: Duration::from_secs(60),
+        min: Duration::from_secs(480),
         max: Duration::from_secs(600),
     };
 

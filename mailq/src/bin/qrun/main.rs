@@ -29,7 +29,7 @@ use queue::Queue;
 use crate::runner::{Mode, Runner};
 use crate::world::World;
 
-const USAGE: &str = "usage: qrun [-nqV] [-f file]";
+const USAGE: &str = "usage: qrun [-hnqV] [-f file]";
 
 /// What the command line says.
 enum Command {

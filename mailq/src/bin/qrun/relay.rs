@@ -251,7 +251,7 @@ impl<'a> Relay<'a> {
                 Ok(answer) => answer,
                 Err(fail) => return (Visit::Unknown, Err(fail)),
             };
-            reached |= answer.progress > Progress::Nothing;
+            reached |= answer.progress >= Progress::Greeted;
             left = answer.left.into_iter().map(|r| (r.recipient, r)).collect();
             open.retain(|way| left.contains_key(&way.recipient));
             // After a message without an answer another host would make a second copy likely.
@@ -278,7 +278,7 @@ impl<'a> Relay<'a> {
         let mut todo: Vec<&Way> = ways.to_vec();
         let mut answer = Answer {
             left: Vec::new(),
-            progress: Progress::Nothing,
+            progress: Progress::Unreached,
         };
         for _ in 0..MAX_ROUNDS {
             let batch: Vec<&Way> = todo.drain(..todo.len().min(MAX_RECIPIENTS)).collect();
@@ -363,11 +363,13 @@ impl<'a> Relay<'a> {
         let mut left = Vec::new();
         let mut events = Vec::new();
         let mut lines = Vec::new();
+        // Where nobody was met, nobody said anything.
+        let said_by = (outcome.progress > Progress::Unreached).then(|| peer.to_owned());
         for (way, verdict) in ways.iter().zip(outcome.verdicts) {
             let recipient = way.recipient;
             let Verdict { status, text } = verdict;
             if status.class() == 4 {
-                let host = Some(peer.to_owned());
+                let host = said_by.clone();
                 let verdict = Verdict { status, text };
                 left.push(Refused {
                     recipient,

@@ -23,12 +23,13 @@ impl Backoff {
         now.checked_add(pause.saturating_add(part)).unwrap_or(now)
     }
 
-    /// How long a destination is left alone after it failed so often in a row.
+    /// How long a destination is left alone after it failed so often in a row: short at first,
+    /// because it may only be restarting, and never longer than a message that it failed waits.
     pub(crate) fn pause(self, failures: u32) -> Duration {
         let doubled = 1_u32
             .checked_shl(failures.saturating_sub(1))
             .unwrap_or(u32::MAX);
-        self.min.saturating_mul(doubled).min(self.max.max(self.min))
+        (self.min / 8).saturating_mul(doubled).min(self.min)
     }
 }
 
@@ -87,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_dead_destination_rests_longer_and_longer() {
-        let pauses = [1, 2, 3, 4, 5, 40].map(|n| BACKOFF.pause(n).as_secs());
-        assert_eq!(pauses, [300, 600, 1200, 2400, 3600, 3600]);
+        let pauses = [1, 2, 3, 4, 5, 40].map(|n| BACKOFF.pause(n).as_millis());
+        assert_eq!(pauses, [37_500, 75_000, 150_000, 300_000, 300_000, 300_000]);
     }
 
     #[test]

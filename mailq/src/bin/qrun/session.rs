@@ -113,7 +113,7 @@ fn unreachable(mail: &Mail, peer: &str, e: &io::Error) -> Outcome {
     };
     Outcome {
         verdicts: vec![verdict; mail.recipients.len()],
-        progress: Progress::Nothing,
+        progress: Progress::Unreached,
         tls_failed: false,
         dsn: false,
     }

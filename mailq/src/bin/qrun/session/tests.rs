@@ -54,7 +54,7 @@ fn nobody_there() {
         .unwrap()
         .port();
     let outcome = send(port, b"x\r\n");
-    assert_eq!(outcome.progress, Progress::Nothing);
+    assert_eq!(outcome.progress, Progress::Unreached);
     assert_eq!(
         verdict(&outcome),
         format!("4.4.1 connect to mx.b.test[127.0.0.1]:{port}: Connection refused")
