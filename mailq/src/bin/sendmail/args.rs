@@ -262,8 +262,9 @@ mod tests {
 
     #[test]
     fn what_callers_write() {
-        // (line, mode, dots, -t, reverse-path, operands)
-        let table: &[(&str, Mode, bool, bool, Option<&str>, &[&str])] = &[
+        // line, mode, dots, -t, reverse-path, operands
+        type Row<'a> = (&'a str, Mode, bool, bool, Option<&'a str>, &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             ("", Mode::Submit, false, false, None, &[]),
             ("-i ann", Mode::Submit, true, false, None, &["ann"]),
             ("-oi -t", Mode::Submit, true, true, None, &[]),
