@@ -15,8 +15,7 @@ use std::fs::File;
 use std::io::{self, BufRead};
 use std::time::{Duration, SystemTime};
 
-use base::envelope::{Body, Ret};
-use base::{Doing, Envelope, Fail, Recipient, ReversePath};
+use base::{Doing, Fail};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
@@ -24,10 +23,11 @@ use crate::commit::Sealed;
 use crate::content::Content;
 use crate::crash;
 use crate::drop::UNFINISHED;
-use crate::file::{self, Contents, Depth, Unreadable};
+use crate::dropped::{Dropped, TakenIn, Verdict};
+use crate::file::{self, Depth, Unreadable};
 use crate::id::QueueId;
 use crate::origin::{Origin, Source};
-use crate::queue::{Lane, Place, Queue, modified, size};
+use crate::queue::{Place, Queue, modified, size};
 
 /// Messages that are made durable together.
 const BATCH: usize = 64;
@@ -38,56 +38,6 @@ const MAX_DAMAGED: usize = 1000;
 /// A second link, or a file under its working name, is given this long to go.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ABANDONED: Duration = Duration::from_secs(36 * 60 * 60);
-
-/// A submission, as its file says and its owner proves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
-    pub id: QueueId,
-    /// Who wrote it.
-    pub uid: u32,
-    pub sender: Option<ReversePath>,
-    pub recipients: Vec<Recipient>,
-    pub body: Body,
-    pub ret: Option<Ret>,
-    pub envid: Option<String>,
-    /// Of the content.
-    pub size: u64,
-}
-
-impl Dropped {
-    /// The envelope with the sender that it has, or else with `sender`.
-    pub fn envelope(&self, sender: ReversePath) -> Envelope {
-        Envelope {
-            reverse_path: self.sender.clone().unwrap_or(sender),
-            recipients: self.recipients.clone(),
-            body: self.body,
-            ret: self.ret,
-            envid: self.envid.clone(),
-        }
-    }
-}
-
-/// What is to become of a submission.
-#[derive(Debug)]
-pub enum Verdict {
-    /// One entry, with this envelope. With recipients for both lanes choose qrun's: it hands the
-    /// others on as a child.
-    Accept { lane: Lane, envelope: Envelope },
-    /// To `damaged/`, with a line in the log.
-    Refuse { reason: String },
-    /// Not now.
-    Later,
-}
-
-/// What one run did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TakenIn {
-    pub accepted: Vec<QueueId>,
-    /// Moved to `damaged/`.
-    pub refused: usize,
-    /// Left for the next run: beyond a bound, not readable now, or told so by the judge.
-    pub left: usize,
-}
 
 /// Takes in what is in `drop/`. Keep it: it remembers what it warned about.
 #[derive(Debug)]
@@ -298,7 +248,7 @@ impl Intake {
             Err(Unreadable::Io(e)) => return Err(Fail::io(format!("read drop/{id}"), e)),
             Err(other) => return Ok(One::Garbage(other.to_string())),
         };
-        let dropped = dropped(id, uid, &contents);
+        let dropped = Dropped::read(id, uid, &contents);
         let (verdict, prologue) = judge(&dropped, &mut Content::new(file, &contents));
         let (lane, envelope) = match verdict {
             Verdict::Accept { lane, envelope } => (lane, envelope),
@@ -398,24 +348,6 @@ impl Intake {
     }
 }
 
-fn dropped(id: QueueId, uid: u32, contents: &Contents) -> Dropped {
-    Dropped {
-        id,
-        uid,
-        sender: contents.reverse_path.clone(),
-        recipients: contents
-            .state
-            .recipients
-            .iter()
-            .map(|r| r.recipient.clone())
-            .collect(),
-        body: contents.body,
-        ret: contents.ret,
-        envid: contents.envid.clone(),
-        size: contents.content_length,
-    }
-}
-
 fn is_older(stat: &FileStat, age: Duration) -> bool {
     SystemTime::now()
         .duration_since(modified(stat))
@@ -427,8 +359,10 @@ mod tests {
     use super::*;
     use crate::crash::tests::{dies_at, role};
     use crate::drop::{Letter, Submission};
+    use crate::queue::Lane;
     use crate::queue::tests::{claimed, envelope, ids, put, scratch};
-    use base::Root;
+    use base::envelope::Body;
+    use base::{ReversePath, Root};
     use std::io::Read;
     use std::path::Path;
 
