@@ -49,7 +49,7 @@ pub struct New<'a> {
 
 impl<'a> New<'a> {
     /// A new message without flags, received now.
-    pub fn new(content: &'a mut dyn Source, delivery_id: &str, reverse_path: &str) -> Self {
+    pub fn unmarked(content: &'a mut dyn Source, delivery_id: &str, reverse_path: &str) -> Self {
         Self {
             content,
             delivery_id: delivery_id.into(),
@@ -206,7 +206,7 @@ pub struct Pending<'a> {
 }
 
 enum Inner {
-    Mbox(mbox::Pending),
+    Mbox(Box<mbox::Pending>),
     Maildir(maildir::Pending),
 }
 
@@ -244,7 +244,7 @@ pub fn begin<'a>(
                 .zip(&new)
                 .map(|(r, n)| intent(n, r.offset, r.length, r.checksum, &r.stamp))
                 .collect();
-            (intents, Inner::Mbox(pending))
+            (intents, Inner::Mbox(Box::new(pending)))
         }
         Format::Maildir => {
             let pending = maildir::begin(&place, &mut new)?;

@@ -123,7 +123,17 @@ impl Dir {
     pub(crate) fn temporary(&self) -> io::Result<File> {
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o600);
-        Ok(fcntl::openat(&self.fd, ".", flags, mode)?.into())
+        match fcntl::openat(&self.fd, ".", flags, mode) {
+            // Not every file system can; then it has a name for a moment.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => {
+                let name = format!(".{}.tmp", unique());
+                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
+                let file = self.file(&name, flags, 0o600)?;
+                self.unlink(&name)?;
+                Ok(file)
+            }
+            made => Ok(made?.into()),
+        }
     }
 
     pub(crate) fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {

@@ -263,7 +263,7 @@ mod tests {
     fn an_unmounted_spool_is_a_temporary_failure_and_stays_empty() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
-        let config = Config::parse(&root, "", std::path::Path::new("yubin.def")).unwrap();
+        let config = Config::parse(&root, "", Path::new("yubin.def")).unwrap();
         let fail = Spool::open(&root, &config).unwrap_err();
         assert_eq!(fail.code(), base::Sysexit::TempFail);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -94,7 +94,7 @@ impl Watcher {
             let (dir, name) = if path.is_dir() {
                 (path.as_path(), None)
             } else {
-                let dir = path.parent().unwrap_or(Path::new("/"));
+                let dir = path.parent().unwrap_or_else(|| Path::new("/"));
                 (dir, path.file_name().map(OsString::from))
             };
             let flags = AddWatchFlags::IN_MODIFY
@@ -220,7 +220,7 @@ mod tests {
         let (send, receive) = mpsc::channel();
         let watch = watcher
             .watch(std::slice::from_ref(&path), move || {
-                send.send(()).unwrap_or(())
+                send.send(()).unwrap_or(());
             })
             .unwrap();
         std::fs::write(dir.path().join("bob"), "x").unwrap();

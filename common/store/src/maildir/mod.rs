@@ -9,7 +9,9 @@
 //! missing in a reading of directories that did not change while they were read.
 
 mod append;
+mod keywords;
 mod name;
+mod serve;
 mod uids;
 
 use std::collections::HashMap;
@@ -23,11 +25,11 @@ use nix::fcntl::OFlag;
 
 pub(crate) use append::{Pending, begin, redo};
 use name::Name;
+use serve::Wire;
 
 use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
-use crate::lines::{Event, Lines};
 use crate::mailbox::{Item, Marks};
 use crate::request::{Change, Why};
 use crate::spool::Place;
@@ -420,93 +422,6 @@ impl Maildir {
         self.new.sync()?;
         self.cur.sync()?;
         self.load()
-    }
-
-    fn load_keywords(&mut self) -> Result<()> {
-        let text = self.dir.read(".keywords", 8192)?.unwrap_or_default();
-        let mut table = Table::default();
-        for line in String::from_utf8_lossy(&text).lines() {
-            let Some((letter, word)) = line.split_once(' ') else {
-                continue;
-            };
-            let expected = b'a' + u8::try_from(table.names().len()).unwrap_or(26);
-            // A damaged line ends the list: letters behind it would get other meanings.
-            match Keyword::new(word).filter(|_| letter.as_bytes() == [expected]) {
-                Some(keyword) if table.names().len() < MAX_KEYWORDS => table.bit(&keyword),
-                _ => break,
-            };
-        }
-        if table.names().len() >= self.table.names().len() {
-            self.table = table;
-        }
-        Ok(())
-    }
-
-    /// The letters of keywords; new ones are written down first. Those without room are dropped.
-    fn learn_keywords(&mut self, keywords: &[Keyword]) -> Result<u64> {
-        let known = |table: &Table, k: &Keyword| table.names().iter().any(|n| n.is(k));
-        if keywords.iter().any(|k| !known(&self.table, k)) {
-            let _lock = self.uid_lock()?;
-            self.load_keywords()?;
-            let mut table = self.table.clone();
-            for keyword in keywords {
-                if table.names().len() < MAX_KEYWORDS || known(&table, keyword) {
-                    table.bit(keyword);
-                }
-            }
-            let line = |(letter, k): (char, &Keyword)| format!("{letter} {k}\n");
-            let text: String = ('a'..='z').zip(table.names()).map(line).collect();
-            self.dir.replace(".keywords", text.as_bytes(), 0o600)?;
-            self.table = table;
-        }
-        let mut table = self.table.clone();
-        let kept = keywords.iter().filter(|k| known(&self.table, k));
-        Ok(kept.fold(0, |bits, k| bits | table.bit(k)))
-    }
-}
-
-/// LF line ends made CRLF; those that are CRLF already stay.
-#[derive(Default)]
-struct Wire {
-    lines: Lines,
-    out: Vec<u8>,
-    count: u64,
-    in_body: bool,
-    blank: bool,
-    /// Octets of the header with its empty line.
-    header_size: u64,
-}
-
-impl Wire {
-    fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
-        self.run(|lines, sink| lines.feed(piece, sink))
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        self.run(|lines, sink| lines.finish(sink))
-    }
-
-    fn run(&mut self, with: impl FnOnce(&mut Lines, &mut dyn FnMut(Event<'_>))) -> Vec<u8> {
-        let mut lines = std::mem::take(&mut self.lines);
-        with(&mut lines, &mut |event| match event {
-            Event::Head(head) => {
-                self.blank = head.is_empty();
-                self.out.extend_from_slice(head);
-            }
-            Event::Rest(rest) => self.out.extend_from_slice(rest),
-            Event::End(eol) => {
-                if eol.len() > 0 {
-                    self.out.extend_from_slice(b"\r\n");
-                }
-                if !self.in_body {
-                    self.header_size = self.count + self.out.len() as u64;
-                    self.in_body = self.blank;
-                }
-            }
-        });
-        self.lines = lines;
-        self.count += self.out.len() as u64;
-        std::mem::take(&mut self.out)
     }
 }
 

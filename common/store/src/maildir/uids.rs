@@ -148,10 +148,9 @@ impl Maildir {
             key(a).cmp(&key(b))
         });
         if !without.is_empty() {
-            let mut uid = self.take_uids(without.len())?;
-            for at in &without {
+            let first = self.take_uids(without.len())?;
+            for (uid, at) in (first..).zip(&without) {
                 self.number(*at, uid)?;
-                uid += 1;
             }
         }
         if claim {

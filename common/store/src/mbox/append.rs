@@ -11,7 +11,7 @@ use base::{Doing, Fail};
 use super::edit::Want;
 use super::render::{Form, Render};
 use super::scan::{self, Found, Record, Serve};
-use super::{Mbox, field, redo as region, uids};
+use super::{Mbox, field, recover, uids};
 use crate::append::{New, Redo, Stamp};
 use crate::base_file::{self, LAST_UID};
 use crate::beneath::Dir;
@@ -62,7 +62,7 @@ pub(crate) fn begin(place: &Place, new: &mut [New<'_>]) -> Result<Pending> {
 fn lock(place: &Place) -> Result<MailLock> {
     let locks = place.settings.locks;
     let lock = MailLock::beneath(&place.dir, &place.name, LockKind::Exclusive, locks)?;
-    region::recover(&place.journal()?, lock.file())?;
+    recover::recover(&place.journal()?, lock.file())?;
     Ok(lock)
 }
 
@@ -121,45 +121,54 @@ fn begin_locked(place: &Place, lock: MailLock, new: &mut [New<'_>]) -> Result<Pe
 /// over.
 type FoundBase = ((u32, u32), Option<(u64, usize)>);
 
-/// Looks in the first message's header.
+/// Looks in the first message's header, which is short as a rule.
 fn find_base(file: &File) -> io::Result<Option<FoundBase>> {
-    let mut text = Vec::new();
-    scan::each_piece(file, 0, FIRST_HEADER, |piece| text.extend_from_slice(piece))?;
-    let mut at = 0;
-    for line in text.split_inclusive(|b| *b == b'\n') {
-        let bare = line.trim_ascii_end();
-        if bare.is_empty() && at > 0 {
-            break;
-        }
-        if let Some((field::Field::Base | field::Field::Pseudo, value)) = field::parse(bare)
-            && let Some((uidvalidity, last, _)) = field::base(value)
+    for most in [8 << 10, FIRST_HEADER] {
+        let mut text = Vec::new();
+        scan::each_piece(file, 0, most, |piece| text.extend_from_slice(piece))?;
+        let mut at = 0;
+        for line in text
+            .split_inclusive(|b| *b == b'\n')
+            .filter(|l| l.ends_with(b"\n"))
         {
-            let value_at = bare.len() - value.len();
-            let rest = value.trim_ascii_start();
-            let blanks = value.len() - rest.len();
-            let first = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-            let second = rest.get(first..).unwrap_or_default();
-            let gap = second.iter().take_while(|b| **b == b' ').count();
-            let width = second
-                .iter()
-                .skip(gap)
-                .take_while(|b| b.is_ascii_digit())
-                .count();
-            let place = (at + value_at + blanks + first + gap) as u64;
-            let found = ((uidvalidity, last), Some((place, width)));
-            // Ten digits hold every UID; a shorter number cannot always be written over.
-            return Ok((width >= 10).then_some(found));
+            let bare = line.trim_ascii_end();
+            if bare.is_empty() && at > 0 {
+                return Ok(None);
+            }
+            if let Some((field::Field::Base | field::Field::Pseudo, value)) = field::parse(bare)
+                && let Some((uidvalidity, last, _)) = field::base(value)
+            {
+                let (before, width) = last_digits(value);
+                let place = (at + bare.len() - value.len() + before) as u64;
+                let found = ((uidvalidity, last), Some((place, width)));
+                // Ten digits hold every UID; a shorter number cannot always be written over.
+                return Ok((width >= 10).then_some(found));
+            }
+            at += line.len();
         }
-        at += line.len();
     }
     Ok(None)
+}
+
+/// Where in an X-IMAPbase's value the last UID stands, and how many digits it has.
+fn last_digits(value: &[u8]) -> (usize, usize) {
+    let run = |from: usize, digits: bool| {
+        let rest = value.get(from..).unwrap_or_default();
+        rest.iter()
+            .take_while(|b| b.is_ascii_digit() == digits)
+            .count()
+    };
+    let first = run(0, false);
+    let gap = first + run(first, true);
+    let last = gap + run(gap, false);
+    (last, run(last, true))
 }
 
 /// What the file lacks before a From_ line can begin: the end of a line, an empty line.
 fn missing_end(file: &File, size: u64) -> io::Result<&'static str> {
     let mut end = Vec::new();
     scan::each_piece(file, size.saturating_sub(2), size, |piece| {
-        end.extend_from_slice(piece)
+        end.extend_from_slice(piece);
     })?;
     Ok(match end.as_slice() {
         [] | [b'\n', b'\n'] => "",
@@ -290,7 +299,7 @@ pub(crate) fn redo(
     if size >= end {
         let mut sum = 0;
         scan::each_piece(file, offset, end, |piece| {
-            sum = crc32c::crc32c_append(sum, piece)
+            sum = crc32c::crc32c_append(sum, piece);
         })
         .doing(doing)?;
         if sum == checksum {
@@ -409,7 +418,7 @@ fn has_id(file: &File, record: &Record, id: &str) -> Result<bool> {
     let mut header = Vec::new();
     let end = record.header + record.header_length.min(64 << 20);
     scan::each_piece(file, record.header, end, |piece| {
-        header.extend_from_slice(piece)
+        header.extend_from_slice(piece);
     })
     .doing(|| "read the mailbox")?;
     Ok(header.split(|b| *b == b'\n').any(|line| {

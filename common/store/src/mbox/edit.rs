@@ -90,20 +90,34 @@ pub(crate) fn edit(header: &[u8], want: &Want) -> Edit {
     }
 }
 
-/// The lines of a header with their line ends, and of what field each is a part.
-fn lines(header: &[u8]) -> Vec<(usize, &[u8], Option<(Field, &[u8])>, bool)> {
+/// One line of a header, with its line end.
+struct Line<'a> {
+    at: usize,
+    line: &'a [u8],
+    /// Of what field of ours it is a part, and the value on its first line.
+    field: Option<(Field, &'a [u8])>,
+    /// Whether it continues the line before.
+    goes_on: bool,
+}
+
+fn lines(header: &[u8]) -> Vec<Line<'_>> {
     let mut at = 0;
-    let mut list: Vec<(usize, &[u8], Option<(Field, &[u8])>, bool)> = Vec::new();
+    let mut list: Vec<Line<'_>> = Vec::new();
     for line in header.split_inclusive(|b| *b == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let goes_on = matches!(text.first(), Some(b' ' | b'\t'));
         let field = if goes_on {
-            list.last().and_then(|l| l.2)
+            list.last().and_then(|l| l.field)
         } else {
             field::parse(text)
         };
-        list.push((at, line, field, goes_on));
+        list.push(Line {
+            at,
+            line,
+            field,
+            goes_on,
+        });
         at += line.len();
     }
     list
@@ -113,7 +127,13 @@ fn lines(header: &[u8]) -> Vec<(usize, &[u8], Option<(Field, &[u8])>, bool)> {
 fn values(header: &[u8], want: &Want) -> Option<Vec<(usize, Vec<u8>)>> {
     let mut out = Vec::new();
     let mut seen = Vec::new();
-    for (at, line, field, goes_on) in lines(header) {
+    for Line {
+        at,
+        line,
+        field,
+        goes_on,
+    } in lines(header)
+    {
         let Some((field, value)) = field else {
             continue;
         };
@@ -160,7 +180,7 @@ fn values(header: &[u8], want: &Want) -> Option<Vec<(usize, Vec<u8>)>> {
 /// The header with our fields made anew at its end. If that is not longer, it is made as long.
 fn rebuild(header: &[u8], want: &Want) -> Vec<u8> {
     let (mut kept, mut end, mut base) = (Vec::new(), &b""[..], String::new());
-    for (_, line, field, _) in lines(header) {
+    for Line { line, field, .. } in lines(header) {
         match field {
             None if matches!(line, b"\n" | b"\r\n") => end = line,
             Some((Field::Base, value)) => base = names(value),

@@ -199,7 +199,7 @@ mod tests {
                     line.clone()
                 };
                 let read = if is_quoted(written.as_bytes()) {
-                    &written[1..]
+                    written.strip_prefix('>').unwrap()
                 } else {
                     &written
                 };

@@ -25,9 +25,8 @@ pub(crate) fn parse(line: &[u8]) -> Option<i64> {
 
 /// `Sun Nov 22 10:00[:00] [zone ...] 2026 [zone]`
 fn date_at(words: &[&[u8]]) -> Option<i64> {
-    let (weekday, month, day, time, rest) = match words {
-        [weekday, month, day, time, rest @ ..] => (weekday, month, day, time, rest),
-        _ => return None,
+    let [weekday, month, day, time, rest @ ..] = words else {
+        return None;
     };
     const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
     let weekday = std::str::from_utf8(weekday)

@@ -9,6 +9,7 @@ mod append;
 mod edit;
 mod field;
 mod from_line;
+mod recover;
 mod redo;
 mod render;
 mod rewrite;
@@ -232,7 +233,7 @@ impl Mbox {
         let locks = self.place.settings.locks;
         let lock = MailLock::beneath(&self.place.dir, &self.place.name, kind, locks)?;
         if kind == LockKind::Exclusive {
-            redo::recover(&self.journal, lock.file())?;
+            recover::recover(&self.journal, lock.file())?;
             return Ok(lock);
         }
         let promised = self.journal.stat("redo").doing(|| "look for a redo file")?;
@@ -241,12 +242,7 @@ impl Mbox {
         }
         drop(lock);
         drop(self.lock(LockKind::Exclusive)?);
-        Ok(MailLock::beneath(
-            &self.place.dir,
-            &self.place.name,
-            kind,
-            locks,
-        )?)
+        MailLock::beneath(&self.place.dir, &self.place.name, kind, locks)
     }
 
     /// The exclusive locks, and everything known and written: each message has its UID.
@@ -360,8 +356,8 @@ impl Mbox {
         for again in [false, true] {
             if again {
                 self.print = None;
+                self.refresh(false)?;
             }
-            self.refresh(false)?;
             let lock = self.lock(LockKind::Shared)?;
             self.load(lock.file())?;
             let Some(record) = self.index(uid).and_then(|at| self.records.get(at)) else {

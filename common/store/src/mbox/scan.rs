@@ -74,7 +74,7 @@ pub(crate) fn scan(
     };
     let mut lines = Lines::default();
     each_piece(file, from, to, |piece| {
-        lines.feed(piece, &mut |event| scanner.event(event))
+        lines.feed(piece, &mut |event| scanner.event(event));
     })
     .map_err(Bad::Io)?;
     lines.finish(&mut |event| scanner.event(event));
@@ -405,7 +405,8 @@ mod tests {
             .records
             .iter()
             .map(|r| {
-                let raw = &text.as_bytes()[r.header as usize..r.end as usize];
+                let at = |n: u64| usize::try_from(n).unwrap();
+                let raw = &text.as_bytes()[at(r.header)..at(r.end)];
                 let mut serve = Serve::default();
                 let mut out = Vec::new();
                 for byte in raw.chunks(1) {
@@ -414,7 +415,7 @@ mod tests {
                 let (rest, hash) = serve.finish();
                 out.extend(rest);
                 assert_eq!(hash, r.hash);
-                out.truncate(r.item.size as usize);
+                out.truncate(at(r.item.size));
                 assert_eq!(out.len() as u64, r.item.size);
                 String::from_utf8(out).unwrap()
             })

@@ -13,7 +13,7 @@ const MESSAGE: &[u8] = b"Subject: x\r\n\r\nFrom here\r\nto there\r\n";
 fn new<'a>(content: &'a mut Cursor<&'static [u8]>) -> New<'a> {
     New {
         date: 1_700_000_000,
-        ..New::new(content, "q1-1", "bob@example.org")
+        ..New::unmarked(content, "q1-1", "bob@example.org")
     }
 }
 

@@ -334,3 +334,38 @@ fn a_maildir_that_others_use() {
     assert_eq!(again.selected.uidvalidity, reader.selected.uidvalidity);
     assert_eq!(again.uids(), uids);
 }
+
+#[test]
+fn a_large_mailbox_is_read_to_its_end_first_and_verified_soon() {
+    let house = House::new("mbox");
+    let line = "sixty octets of text or so, as they stand in many a message\n".repeat(300);
+    let message = |n: usize| format!("{FROM}Subject: {n}\n\n{line}\n");
+    let text: String = (0..1000).map(message).collect();
+    assert!(text.len() > 17 << 20);
+    append(&house, &text);
+    let mut reader = house.reader();
+    let uids = reader.uids();
+    assert_eq!(uids.len(), 1000);
+    // What we wrote ourselves is verified, too.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    reader.poll();
+    // Another program marks an old message and appends a new one.
+    let text = fs::read(house.inbox()).unwrap();
+    let find = |what: &[u8], from: usize| {
+        from + text[from..].windows(what.len()).position(|w| w == what).unwrap()
+    };
+    let at = find(b"\nStatus: ", find(b"Subject: 500\n", 0)) + 9;
+    let file = File::options().write(true).open(house.inbox()).unwrap();
+    file.write_all_at(b"RO", at as u64).unwrap();
+    append(&house, &message(1000));
+    assert_eq!(reader.poll().exists, Some(1001));
+    assert_eq!(reader.uids()[..1000], uids);
+    let last = reader.uids()[1000];
+    assert!(last > uids[999]);
+    assert!(reader.whole(last).starts_with(b"Subject: 1000\r\n"));
+    assert!(reader.whole(uids[500]).starts_with(b"Subject: 500\r\n"));
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    reader.poll();
+    assert!(reader.messages()[500].flags.has(Flags::SEEN));
+    assert_eq!(house.reader().uids(), reader.uids());
+}

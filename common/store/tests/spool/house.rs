@@ -51,7 +51,7 @@ impl House {
     /// As deliver does it.
     pub(crate) fn deliver(&self, id: &str, content: &[u8]) {
         let mut content = Cursor::new(content);
-        let new = vec![New::new(&mut content, id, "bob@example.org")];
+        let new = vec![New::unmarked(&mut content, id, "bob@example.org")];
         let pending = append::begin(&self.spool, "ann", &FolderName::inbox(), new).unwrap();
         assert_eq!(pending.intents().len(), 1);
         pending.commit().unwrap();

@@ -285,7 +285,7 @@ fn a_batch_is_delivered_in_one_go() {
         let new = contents
             .iter_mut()
             .enumerate()
-            .map(|(n, c)| store::New::new(c, &format!("b{n}"), ""))
+            .map(|(n, c)| store::New::unmarked(c, &format!("b{n}"), ""))
             .collect();
         let pending = store::append::begin(&house.spool, "ann", &folder("INBOX"), new).unwrap();
         assert_eq!(pending.intents().len(), 20);
