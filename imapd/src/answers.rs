@@ -152,12 +152,13 @@ impl Session {
                     return;
                 };
                 match outcome {
-                    fetch::Outcome::Complete => {
-                        self.finish(&tag, "OK FETCH completed", uid, actions);
-                    }
-                    fetch::Outcome::SomeGone => {
+                    // RFC 3501 6.4.8: a UID that names no message is passed over.
+                    fetch::Outcome::SomeGone if !uid => {
                         let text = "NO [EXPUNGEISSUED] Some of the messages were expunged";
                         self.finish(&tag, text, uid, actions);
+                    }
+                    fetch::Outcome::Complete | fetch::Outcome::SomeGone => {
+                        self.finish(&tag, "OK FETCH completed", uid, actions);
                     }
                     fetch::Outcome::Failed(failed) => self.fail(&tag, &failed, uid, actions),
                 }
