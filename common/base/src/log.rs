@@ -1,4 +1,5 @@
-//! One line an event, on stderr, or on syslog (facility mail) where fd 2 is a socket or closed to us.
+//! One line an event, on stderr, or on syslog (facility mail) where fd 2 is a socket: inetd makes it
+//! the peer's, and a line there would be part of the session. Without syslog nothing is said then.
 //!
 //! On stderr a line is `smtpd: text`; with a UTC stamp before it when a terminal or a file reads,
 //! with `<N>` before it when journald does (`JOURNAL_STREAM`). The level comes from `YUBIN_LOG`
@@ -9,6 +10,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 
 use log::{Level, LevelFilter, Metadata, Record};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::date::{self, Date};
 
@@ -30,17 +32,15 @@ fn start(program: &'static str, default: LevelFilter, stamp: bool) {
         .ok()
         .and_then(|l| l.parse().ok())
         .unwrap_or(default);
-    if stamp
-        && stderr_is_socket()
-        && std::env::var_os("JOURNAL_STREAM").is_none()
-        && let Some(syslog) = Syslog::connect(program, level)
-    {
-        if log::set_boxed_logger(Box::new(syslog)).is_ok() {
+    let journal = stderr_is_journal();
+    if stamp && !journal && stderr_is_socket() {
+        if let Some(syslog) = Syslog::connect(program, level)
+            && log::set_boxed_logger(Box::new(syslog)).is_ok()
+        {
             log::set_max_level(level);
         }
         return;
     }
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     // The result says only whether a logger was there before.
     env_logger::Builder::new()
         .filter_level(level)
@@ -56,9 +56,16 @@ fn start(program: &'static str, default: LevelFilter, stamp: bool) {
         .ok();
 }
 
-/// inetd gives us the peer's socket as fd 2: a line there would be part of the session.
+/// systemd.exec(5): the variable has the device and inode of journald's stream. It alone says
+/// nothing: an inetd that systemd started hands it on to programs whose fd 2 is another.
+fn stderr_is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    fstat(std::io::stderr()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
 fn stderr_is_socket() -> bool {
-    nix::sys::socket::getsockname::<()>(2).is_ok()
+    let kind = |stat: FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    fstat(std::io::stderr()).is_ok_and(|stat| kind(stat) == SFlag::S_IFSOCK)
 }
 
 /// RFC 5424's severities.
