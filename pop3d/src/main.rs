@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use account::{Checkpw, Service};
+use account::{Checkpw, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, activate, poll};
@@ -38,6 +38,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let acceptor = Acceptor::open_if_there(&config.tls_cert_file, &config.tls_key_file)?;
     let listens = listens(&config, acceptor.is_some());
     if opts.check {
+        Users::open(&root, &config)?;
         println!("configuration good");
         return Ok(ExitCode::SUCCESS);
     }

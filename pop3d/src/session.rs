@@ -424,7 +424,7 @@ impl Session {
                 self.enter(State::Exchange);
             }
             Login::Granted(user) => {
-                actions.push(Action::Log(format!("login: user={user}")));
+                actions.push(Action::Log("login".into()));
                 actions.push(Action::OpenMaildrop);
                 self.user = Some(user);
                 self.enter(State::Waiting(Wanted::Opened));
