@@ -14,7 +14,9 @@ use crate::resolve::{DnsError, Mx, MxAnswer, Resolve};
 
 /// Exchangers of a domain whose addresses are looked up.
 const MAX_HOSTS: usize = 10;
-/// Addresses that are tried for a message.
+/// Addresses of one of them that are of use, so that the others have their turn.
+const MAX_ADDRESSES: usize = 4;
+/// Targets after which no worse host is looked up.
 const MAX_TARGETS: usize = 10;
 
 /// Somebody to connect to.
@@ -129,6 +131,10 @@ fn find(dns: &dyn Resolve, hosts: Vec<Mx>, us: &dyn Us) -> Result<Vec<Target>, N
     let mut doubt = None;
     let mut missing = None;
     for mx in hosts.into_iter().take(MAX_HOSTS) {
+        let enough = by_preference.values().map(Vec::len).sum::<usize>() >= MAX_TARGETS;
+        if enough && !by_preference.contains_key(&mx.preference) {
+            break;
+        }
         if us.is_our_name(&mx.host) {
             ours = Some(mx.preference);
             break;
@@ -139,10 +145,13 @@ fn find(dns: &dyn Resolve, hosts: Vec<Mx>, us: &dyn Us) -> Result<Vec<Target>, N
                 break;
             }
             Ok(ips) => by_preference.entry(mx.preference).or_default().extend(
-                take_turns(ips).into_iter().map(|ip| Target {
-                    host: mx.host.clone(),
-                    ip,
-                }),
+                take_turns(ips)
+                    .into_iter()
+                    .take(MAX_ADDRESSES)
+                    .map(|ip| Target {
+                        host: mx.host.clone(),
+                        ip,
+                    }),
             ),
             Err(DnsError::Temporary(why)) => doubt = Some(why),
             Err(e) => missing = Some(format!("{e} ({})", mx.host)),

@@ -28,6 +28,14 @@ pub(crate) enum Ended {
     Waits(NextHop),
 }
 
+/// An entry's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) id: QueueId,
+    /// It had one and waited for a place: only who was not tried then is to be tried now.
+    pub(crate) again: bool,
+}
+
 /// Shared by the watcher and the workers.
 #[derive(Debug)]
 pub(crate) struct Board {
@@ -43,6 +51,8 @@ struct State {
     due: HashMap<QueueId, SystemTime>,
     busy: HashSet<QueueId>,
     parked: HashSet<QueueId>,
+    /// Of those that are due, who waited for a place before.
+    again: HashSet<QueueId>,
     /// In a single run: what had its turn.
     tried: HashSet<QueueId>,
     destinations: Destinations<NextHop, QueueId>,
@@ -59,6 +69,7 @@ impl Board {
                 due: HashMap::new(),
                 busy: HashSet::new(),
                 parked: HashSet::new(),
+                again: HashSet::new(),
                 tried: HashSet::new(),
                 destinations: Destinations::new(),
                 paused: None,
@@ -79,7 +90,10 @@ impl Board {
             if state.tried.insert(id) {
                 state.schedule(id, SystemTime::UNIX_EPOCH);
             }
-        } else if !state.busy.contains(&id) && !state.parked.contains(&id) {
+        } else if !state.busy.contains(&id)
+            && !state.parked.contains(&id)
+            && !state.again.contains(&id)
+        {
             state.schedule(id, due);
         }
         drop(state);
@@ -94,7 +108,7 @@ impl Board {
     }
 
     /// Waits for an entry that is due. `None`: there is nothing more to do, ever.
-    pub(crate) fn take(&self) -> Option<QueueId> {
+    pub(crate) fn take(&self) -> Option<Turn> {
         let mut state = self.state();
         loop {
             if state.stopping || (self.once && state.is_idle()) {
@@ -111,7 +125,8 @@ impl Board {
                     Err(_) | Ok(Duration::ZERO) => {
                         state.forget(&id);
                         state.busy.insert(id);
-                        return Some(id);
+                        let again = state.again.remove(&id);
+                        return Some(Turn { id, again });
                     }
                     Ok(left) => left,
                 },
@@ -130,7 +145,7 @@ impl Board {
             Ended::Due(due) if !self.once => state.schedule(id, *due),
             Ended::Finished | Ended::Due(_) => (),
             Ended::Waits(destination) => match state.destinations.wait(destination, id) {
-                Some(id) => state.schedule(id, SystemTime::UNIX_EPOCH),
+                Some(id) => state.resume(id),
                 None => {
                     state.parked.insert(id);
                 }
@@ -152,7 +167,7 @@ impl Board {
             .leave(destination, visit, backoff, Instant::now());
         for id in freed {
             state.parked.remove(&id);
-            state.schedule(id, SystemTime::UNIX_EPOCH);
+            state.resume(id);
         }
         drop(state);
         self.changed.notify_all();
@@ -196,6 +211,11 @@ impl State {
         self.by_time.insert((due, id));
     }
 
+    fn resume(&mut self, id: QueueId) {
+        self.again.insert(id);
+        self.schedule(id, SystemTime::UNIX_EPOCH);
+    }
+
     fn forget(&mut self, id: &QueueId) {
         if let Some(due) = self.due.remove(id) {
             self.by_time.remove(&(due, *id));
@@ -236,12 +256,12 @@ mod tests {
         board.announce(a, now - Duration::from_secs(5));
         board.announce(later, now + Duration::from_secs(3600));
         board.announce(a, now - Duration::from_secs(6));
-        assert_eq!(board.take(), Some(a));
+        assert_eq!(board.take().map(|turn| turn.id), Some(a));
         board.announce(a, now - Duration::from_secs(6));
-        assert_eq!(board.take(), Some(b));
+        assert_eq!(board.take().map(|turn| turn.id), Some(b));
         board.done(a, &Ended::Finished);
         board.done(b, &Ended::Due(now));
-        assert_eq!(board.take(), Some(b));
+        assert_eq!(board.take().map(|turn| turn.id), Some(b));
         board.stop();
         assert_eq!(board.take(), None);
     }
@@ -255,15 +275,15 @@ mod tests {
         }
         let a = id();
         board.announce(a, SystemTime::UNIX_EPOCH);
-        assert_eq!(board.take(), Some(a));
+        assert_eq!(board.take().map(|turn| turn.id), Some(a));
         board.done(a, &Ended::Waits(there()));
         board.announce(a, SystemTime::UNIX_EPOCH);
         assert!(board.state().by_time.is_empty());
         board.leave(&there(), Visit::Reached, BACKOFF);
-        assert_eq!(board.take(), Some(a));
+        assert_eq!(board.take(), Some(Turn { id: a, again: true }));
         (1..open).for_each(|_| board.leave(&there(), Visit::Unknown, BACKOFF));
         board.done(a, &Ended::Waits(there()));
-        assert_eq!(board.take(), Some(a));
+        assert_eq!(board.take().map(|turn| turn.id), Some(a));
     }
 
     #[test]
@@ -271,7 +291,7 @@ mod tests {
         let board = Board::new(true);
         let (a, now) = (id(), SystemTime::now());
         board.announce(a, now + Duration::from_secs(3600));
-        assert_eq!(board.take(), Some(a));
+        assert_eq!(board.take().map(|turn| turn.id), Some(a));
         board.done(a, &Ended::Due(now));
         board.announce(a, now);
         assert_eq!(board.take(), None);

@@ -7,6 +7,7 @@ use std::thread;
 
 /// What the server does at a line, which is empty when the client connects, `DATA...` as the verbs
 /// are, and `.` at the end of the message.
+#[derive(Clone)]
 pub(crate) enum Say {
     /// A whole reply, with its CRLF; after DATA with 354 the message follows.
     Reply(&'static str),

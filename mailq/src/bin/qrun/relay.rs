@@ -5,43 +5,41 @@
 //! sent again, unless we die before that is recorded or the server's answer is lost. Our own
 //! troubles are never the recipient's: they defer.
 
-use std::collections::HashMap;
+mod visit;
+
 use std::time::{Duration, SystemTime};
 
 use base::{Address, Envelope, Fail, Status};
 use bounce::About;
-use dns::{NoTarget, Target};
-use queue::{Attempt, Entry, Event, Lane, Spawn};
+use queue::{Attempt, Entry, Event, Lane, Outcome as Stands, Spawn};
 use rules::{Mailer, NextHop};
 
 use crate::board::{Board, Ended};
-use crate::client::{Outcome, Progress, Verdict};
-use crate::destinations::{Entrance, Visit};
-use crate::mail::Mail;
+use crate::client::Verdict;
+use crate::destinations::Entrance;
 use crate::report;
 use crate::schedule;
-use crate::session::{self, Ours};
 use crate::world::World;
-
-/// Hosts that are tried in one attempt.
-const MAX_HOSTS: usize = 5;
-/// Recipients of one transaction: RFC 5321 4.5.3.1.8 lets a server stop here.
-const MAX_RECIPIENTS: usize = 100;
-/// Transactions with one host in one attempt, where it takes a part of the recipients each time.
-const MAX_ROUNDS: usize = 20;
-/// The pause after a trouble of our own.
-const OWN_TROUBLE: Duration = Duration::from_secs(60);
 
 /// One attempt.
 pub(crate) struct Relay<'a> {
     world: &'a World,
     board: &'a Board,
     entry: Box<Entry>,
+    again: bool,
     now: SystemTime,
     /// When what is deferred now is tried again.
     next: SystemTime,
     /// What was passed on to a server that does not report successes.
     unreported: Vec<usize>,
+}
+
+/// What the rules say of those who are left.
+#[derive(Default)]
+struct Plan {
+    local: Vec<usize>,
+    elsewhere: Vec<(NextHop, Vec<Way>)>,
+    settled: Vec<Settled>,
 }
 
 /// Where one recipient is to go.
@@ -50,15 +48,16 @@ struct Way {
     user: Address,
 }
 
-/// What is known of a recipient after an attempt that did not bring it further.
-struct Refused {
+/// What an attempt came to for a recipient, before it is recorded.
+struct Settled {
     recipient: usize,
     verdict: Verdict,
     host: Option<String>,
 }
 
 impl<'a> Relay<'a> {
-    pub(crate) fn new(world: &'a World, board: &'a Board, entry: Box<Entry>) -> Self {
+    /// `again`: the same turn goes on, for those who waited for a place.
+    pub(crate) fn new(world: &'a World, board: &'a Board, entry: Box<Entry>, again: bool) -> Self {
         let now = SystemTime::now();
         let random = getrandom::u32().unwrap_or(0);
         let next = world.backoff.next(entry.arrived(), now, random);
@@ -66,6 +65,7 @@ impl<'a> Relay<'a> {
             world,
             board,
             entry,
+            again,
             now,
             next,
             unreported: Vec::new(),
@@ -74,39 +74,12 @@ impl<'a> Relay<'a> {
 
     /// Tries every recipient that is left.
     pub(crate) fn run(mut self) -> Result<Ended, Fail> {
-        let mut local = Vec::new();
-        let mut elsewhere: Vec<(NextHop, Vec<Way>)> = Vec::new();
-        let mut refused = Vec::new();
-        for recipient in self.pending() {
-            let Some(state) = self.entry.recipients().get(recipient) else {
-                continue;
-            };
-            let route = self.world.router.route(&state.recipient.address);
-            match route.mailer {
-                Mailer::Local { .. } => local.push(recipient),
-                Mailer::Relay { next } => {
-                    let way = Way {
-                        recipient,
-                        user: route.user,
-                    };
-                    match elsewhere.iter_mut().find(|(known, _)| *known == next) {
-                        Some((_, ways)) => ways.push(way),
-                        None => elsewhere.push((next, vec![way])),
-                    }
-                }
-                Mailer::Error { status, text } => {
-                    refused.push(Refused {
-                        recipient,
-                        verdict: Verdict { status, text },
-                        host: None,
-                    });
-                }
-                Mailer::Discard => {
-                    self.settle(recipient, Status::OK, "discarded".into(), None)?;
-                }
-            }
-        }
-        if elsewhere.is_empty() && refused.is_empty() && !local.is_empty() {
+        let Plan {
+            local,
+            elsewhere,
+            mut settled,
+        } = self.plan();
+        if elsewhere.is_empty() && settled.is_empty() && !local.is_empty() {
             self.report()?;
             log::info!("{}: handed over to local", self.entry.id());
             self.entry.hand_over(Lane::Local)?;
@@ -116,7 +89,7 @@ impl<'a> Relay<'a> {
         let mut full = None;
         for (next, ways) in elsewhere {
             match self.board.enter(&next) {
-                Entrance::Open => refused.extend(self.visit(&next, &ways)?),
+                Entrance::Open => settled.extend(self.visit(&next, &ways)?),
                 Entrance::Full => full = Some(next),
                 Entrance::Dead { why, .. } => {
                     let text = format!("delivery temporarily suspended: {why}");
@@ -124,43 +97,88 @@ impl<'a> Relay<'a> {
                         status: Status::NO_ANSWER,
                         text,
                     };
-                    refused.extend(all(&ways, &verdict, None));
+                    settled.extend(all(&ways, &verdict, None));
                 }
             }
         }
-        self.conclude(refused, full)
+        self.conclude(settled, full)
     }
 
-    fn pending(&self) -> Vec<usize> {
-        let states = self.entry.recipients().iter().enumerate();
-        states
-            .filter(|(_, s)| s.outcome.is_pending())
-            .map(|(i, _)| i)
-            .collect()
+    /// Asks the rules about everybody who is left.
+    fn plan(&self) -> Plan {
+        let mut plan = Plan::default();
+        for (recipient, state) in self.entry.recipients().iter().enumerate() {
+            if !state.outcome.is_pending() || self.had_its_turn(&state.outcome) {
+                continue;
+            }
+            let mut settle = |status, text| {
+                plan.settled.push(Settled {
+                    recipient,
+                    verdict: Verdict { status, text },
+                    host: None,
+                });
+            };
+            let route = self.world.router.route(&state.recipient.address);
+            match route.mailer {
+                Mailer::Local { .. } => plan.local.push(recipient),
+                Mailer::Error { status, text } => settle(status, text),
+                Mailer::Discard => settle(Status::OK, "discarded".into()),
+                Mailer::Relay { next } => {
+                    let way = Way {
+                        recipient,
+                        user: route.user,
+                    };
+                    match plan.elsewhere.iter_mut().find(|(known, _)| *known == next) {
+                        Some((_, ways)) => ways.push(way),
+                        None => plan.elsewhere.push((next, vec![way])),
+                    }
+                }
+            }
+        }
+        plan
+    }
+
+    /// Whether a recipient was tried before the entry waited for a place elsewhere.
+    fn had_its_turn(&self, stands: &Stands) -> bool {
+        let Stands::Pending {
+            last: Some((at, _)),
+        } = stands
+        else {
+            return false;
+        };
+        let since = self.now.duration_since(*at).unwrap_or_default();
+        self.again && since < self.world.backoff.min
     }
 
     /// Records what is deferred, tells the sender what failed, and lets the entry go or wait.
-    fn conclude(mut self, refused: Vec<Refused>, full: Option<NextHop>) -> Result<Ended, Fail> {
-        for refused in refused {
-            let Refused {
+    fn conclude(mut self, settled: Vec<Settled>, full: Option<NextHop>) -> Result<Ended, Fail> {
+        for settled in settled {
+            let Settled {
                 recipient,
                 verdict,
                 host,
-            } = refused;
+            } = settled;
             self.settle(recipient, verdict.status, verdict.text, host)?;
         }
         self.report()?;
-        if self.pending().is_empty() {
+        if !self
+            .entry
+            .recipients()
+            .iter()
+            .any(|s| s.outcome.is_pending())
+        {
             let id = *self.entry.id();
             self.entry.finish()?;
             log::info!("{id}: removed");
             return Ok(Ended::Finished);
         }
-        if let Some(destination) = full {
-            return Ok(Ended::Waits(destination));
-        }
-        self.entry.set_due(self.next)?;
-        Ok(Ended::Due(self.next))
+        // What was deferred earlier in this turn has its time already.
+        let due = match self.entry.due() {
+            due if self.again && due > self.now => due,
+            _ => self.next,
+        };
+        self.entry.set_due(due)?;
+        Ok(full.map_or(Ended::Due(due), Ended::Waits))
     }
 
     fn report(&mut self) -> Result<(), Fail> {
@@ -195,207 +213,6 @@ impl<'a> Relay<'a> {
             log::info!("{}: local recipients go on as {id}", self.entry.id());
         }
         Ok(())
-    }
-
-    /// Everything that is tried at one destination. Gives the recipients that are not through.
-    fn visit(&mut self, next: &NextHop, ways: &[Way]) -> Result<Vec<Refused>, Fail> {
-        let (visit, result) = match self.targets(next) {
-            Ok((targets, port)) => self.hosts(&targets, port, ways),
-            Err(why) => {
-                let domain = destination(next);
-                let (mut status, text) = (why.status(), why.text(&domain));
-                // The name of a relay is our configuration's word.
-                if matches!(next, NextHop::Host { .. }) || is_relay(next, ways) {
-                    status = status.with_class(4);
-                }
-                let visit = match &why {
-                    NoTarget::Temporary(_) => Visit::Unreached(text.clone()),
-                    _ => Visit::Unknown,
-                };
-                (visit, Ok(all(ways, &Verdict { status, text }, None)))
-            }
-        };
-        self.board.leave(next, visit, self.world.backoff);
-        result
-    }
-
-    fn targets(&self, next: &NextHop) -> Result<(Vec<Target>, u16), NoTarget> {
-        let dns = &*self.world.dns;
-        match next {
-            NextHop::Mx { domain, port } => {
-                dns::targets(dns, domain, &self.world.us(*port)).map(|t| (t, *port))
-            }
-            NextHop::Host { name, port } => dns::host_targets(dns, name).map(|t| (t, *port)),
-            NextHop::Ip { ip, port } => Ok((
-                vec![Target {
-                    host: (*ip).into(),
-                    ip: *ip,
-                }],
-                *port,
-            )),
-        }
-    }
-
-    /// Host after host, until everybody has a final answer.
-    fn hosts(
-        &mut self,
-        targets: &[Target],
-        port: u16,
-        ways: &[Way],
-    ) -> (Visit, Result<Vec<Refused>, Fail>) {
-        let mut left: HashMap<usize, Refused> = HashMap::new();
-        let mut reached = false;
-        let mut open: Vec<&Way> = ways.iter().collect();
-        for target in targets.iter().take(MAX_HOSTS) {
-            let answer = match self.host(target, port, &open) {
-                Ok(answer) => answer,
-                Err(fail) => return (Visit::Unknown, Err(fail)),
-            };
-            reached |= answer.progress >= Progress::Greeted;
-            left = answer.left.into_iter().map(|r| (r.recipient, r)).collect();
-            open.retain(|way| left.contains_key(&way.recipient));
-            // After a message without an answer another host would make a second copy likely.
-            if open.is_empty() || answer.progress == Progress::Ended {
-                break;
-            }
-        }
-        let why = || {
-            left.values()
-                .next()
-                .map_or_else(String::new, |r| r.verdict.text.clone())
-        };
-        let visit = if reached {
-            Visit::Reached
-        } else {
-            Visit::Unreached(why())
-        };
-        (visit, Ok(left.into_values().collect()))
-    }
-
-    /// One host: in clear where TLS fails, again where it takes only some recipients at a time.
-    fn host(&mut self, target: &Target, port: u16, ways: &[&Way]) -> Result<Answer, Fail> {
-        let mut tls = Some(&self.world.tls);
-        let mut todo: Vec<&Way> = ways.to_vec();
-        let mut answer = Answer {
-            left: Vec::new(),
-            progress: Progress::Unreached,
-        };
-        for _ in 0..MAX_ROUNDS {
-            let batch: Vec<&Way> = todo.drain(..todo.len().min(MAX_RECIPIENTS)).collect();
-            let outcome = self.transaction(target, port, &batch, tls)?;
-            if outcome.tls_failed && tls.is_some() {
-                tls = None;
-                todo.splice(..0, batch);
-                continue;
-            }
-            let progress = outcome.progress;
-            answer.progress = answer.progress.max(progress);
-            let left = self.record(&session::peer(target, port), &batch, outcome)?;
-            if left.len() == batch.len() || progress == Progress::Ended {
-                // It takes nothing now; those whose turn had not come hear the same.
-                let same = left.first().map(|r| (r.verdict.clone(), r.host.clone()));
-                answer.left.extend(left);
-                let rest = same.iter().flat_map(|(verdict, host)| {
-                    todo.iter().map(|way| Refused {
-                        recipient: way.recipient,
-                        verdict: verdict.clone(),
-                        host: host.clone(),
-                    })
-                });
-                answer.left.extend(rest);
-                return Ok(answer);
-            }
-            for refused in left {
-                match batch.iter().find(|way| way.recipient == refused.recipient) {
-                    Some(way) if is_too_many(&refused.verdict) => todo.push(way),
-                    _ => answer.left.push(refused),
-                }
-            }
-            if todo.is_empty() {
-                return Ok(answer);
-            }
-        }
-        let text = "took only some of the recipients".to_owned();
-        let verdict = Verdict {
-            status: Status::new(4, 5, 3),
-            text,
-        };
-        answer
-            .left
-            .extend(all(todo, &verdict, Some(&session::peer(target, port))));
-        Ok(answer)
-    }
-
-    fn transaction(
-        &mut self,
-        target: &Target,
-        port: u16,
-        ways: &[&Way],
-        tls: Option<&net::tls::Connector>,
-    ) -> Result<Outcome, Fail> {
-        let states = self.entry.recipients();
-        let mail = Mail::new(&self.world.host, self.entry.envelope(), self.entry.size());
-        let to = ways
-            .iter()
-            .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
-        let mail = mail.to(to);
-        let result = session::run(target, port, &mail, &mut self.entry.content(), tls);
-        result.map_err(|ours| {
-            let what = match ours {
-                Ours::System(_) => session::peer(target, port),
-                Ours::Content(_) => self.entry.id().to_string(),
-            };
-            let due = SystemTime::now() + OWN_TROUBLE;
-            if let Err(fail) = self.entry.set_due(due) {
-                log::error!("{fail}");
-            }
-            Fail::from(ours).while_doing(what)
-        })
-    }
-
-    /// Records the final verdicts of a transaction at once; gives the others.
-    fn record(
-        &mut self,
-        peer: &str,
-        ways: &[&Way],
-        outcome: Outcome,
-    ) -> Result<Vec<Refused>, Fail> {
-        let mut left = Vec::new();
-        let mut events = Vec::new();
-        let mut lines = Vec::new();
-        // Where nobody was met, nobody said anything.
-        let said_by = (outcome.progress > Progress::Unreached).then(|| peer.to_owned());
-        for (way, verdict) in ways.iter().zip(outcome.verdicts) {
-            let recipient = way.recipient;
-            let Verdict { status, text } = verdict;
-            if status.class() == 4 {
-                let host = said_by.clone();
-                let verdict = Verdict { status, text };
-                left.push(Refused {
-                    recipient,
-                    verdict,
-                    host,
-                });
-                continue;
-            }
-            lines.push(self.line(recipient, Some(peer), status, &text));
-            let attempt = Attempt {
-                status,
-                reply: text,
-                host: Some(peer.to_owned()),
-            };
-            if status.class() == 2 {
-                if !outcome.dsn {
-                    self.unreported.push(recipient);
-                }
-                events.push(Event::Delivered { recipient, attempt });
-            } else {
-                events.push(Event::Failed { recipient, attempt });
-            }
-        }
-        self.write(&events)?;
-        lines.iter().for_each(|line| log::info!("{line}"));
-        Ok(left)
     }
 
     /// Records what an attempt came to for one recipient: class 4 is for another time, unless the
@@ -478,44 +295,18 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What one host made of some recipients.
-struct Answer {
-    left: Vec<Refused>,
-    progress: Progress,
-}
-
 /// The same for all.
 fn all<'w>(
     ways: impl IntoIterator<Item = &'w Way>,
     verdict: &Verdict,
     host: Option<&str>,
-) -> Vec<Refused> {
-    let one = |way: &Way| Refused {
+) -> Vec<Settled> {
+    let one = |way: &Way| Settled {
         recipient: way.recipient,
         verdict: verdict.clone(),
         host: host.map(Into::into),
     };
     ways.into_iter().map(one).collect()
-}
-
-/// RFC 5321 4.5.3.1.10: `452 too many recipients` means these, later, and as well at once.
-fn is_too_many(verdict: &Verdict) -> bool {
-    verdict.text.starts_with("452") || verdict.text.starts_with("552")
-}
-
-fn destination(next: &NextHop) -> base::Domain {
-    match next {
-        NextHop::Mx { domain: name, .. } | NextHop::Host { name, .. } => name.clone(),
-        NextHop::Ip { ip, .. } => (*ip).into(),
-    }
-}
-
-/// Whether a destination is a relay from the configuration and not the recipients' own domain.
-fn is_relay(next: &NextHop, ways: &[Way]) -> bool {
-    match next {
-        NextHop::Mx { domain, .. } => ways.iter().any(|way| way.user.domain() != domain),
-        NextHop::Host { .. } | NextHop::Ip { .. } => true,
-    }
 }
 
 /// A draft as a writer.

@@ -13,10 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use base::{Doing, Fail};
-use queue::{Claim, Intake, Lane, Place, Queue, QueueId, Watch, Woken};
+use queue::{Claim, Intake, Lane, Place, Queue, Watch, Woken};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::board::{Board, Ended};
+use crate::board::{Board, Ended, Turn};
 use crate::intake;
 use crate::relay::Relay;
 use crate::world::World;
@@ -145,34 +145,34 @@ impl Runner {
             .name(format!("relay {n}"))
             .stack_size(STACK)
             .spawn(move || {
-                while let Some(id) = runner.board.take() {
-                    let ended = runner.attempt(&id);
-                    runner.board.done(id, &ended);
+                while let Some(turn) = runner.board.take() {
+                    let ended = runner.attempt(turn);
+                    runner.board.done(turn.id, &ended);
                 }
             })
             .doing(|| "start a thread")
     }
 
     /// One turn of one entry. Whatever goes wrong here is ours: everybody rests a little.
-    fn attempt(&self, id: &QueueId) -> Ended {
-        self.try_once(id).unwrap_or_else(|fail| {
-            log::error!("{id}: {fail}");
+    fn attempt(&self, turn: Turn) -> Ended {
+        self.try_once(turn).unwrap_or_else(|fail| {
+            log::error!("{}: {fail}", turn.id);
             self.board.pause(PAUSE);
             Ended::Due(SystemTime::now() + SOON + PAUSE)
         })
     }
 
-    fn try_once(&self, id: &QueueId) -> Result<Ended, Fail> {
+    fn try_once(&self, turn: Turn) -> Result<Ended, Fail> {
         self.queue.has_space(0, SPARE)?;
-        match self.queue.claim(Lane::Relay, id)? {
+        match self.queue.claim(Lane::Relay, &turn.id)? {
             Claim::Entry(entry) => {
                 // What another runner has just tried is not ours to try again.
                 let due = entry.due();
-                if self.mode == Mode::Daemon && due > SystemTime::now() {
+                if self.mode == Mode::Daemon && !turn.again && due > SystemTime::now() {
                     return Ok(Ended::Due(due));
                 }
                 let world = self.world();
-                Relay::new(&world, &self.board, entry).run()
+                Relay::new(&world, &self.board, entry, turn.again).run()
             }
             Claim::Busy => Ok(Ended::Due(SystemTime::now() + SOON)),
             // Damaged is in the log already.

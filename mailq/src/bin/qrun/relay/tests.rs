@@ -66,7 +66,7 @@ impl Host {
     }
 
     fn attempt(&self, id: &QueueId) -> Ended {
-        Relay::new(&self.world, &self.board, self.claim(Lane::Relay, id))
+        Relay::new(&self.world, &self.board, self.claim(Lane::Relay, id), false)
             .run()
             .unwrap()
     }
@@ -231,6 +231,38 @@ fn the_dead_are_left_alone() {
     assert!(
         host.stands(&second)[0].contains("delivery temporarily suspended: connect to mx.b.test")
     );
+}
+
+#[test]
+fn who_waits_for_a_place_holds_up_nobody_and_is_tried_then() {
+    let fake = Fake::start(|line| match line {
+        "RCPT TO:<a@c.test>" => Say::Reply("450 4.2.0 grey\r\n"),
+        _ => Say::Reply(usual(line)),
+    });
+    let zone = "b.test A 127.0.0.1\nc.test A 127.0.0.1\n";
+    let host = host(fake.port, zone, "");
+    let busy = NextHop::Mx {
+        domain: "b.test".parse().unwrap(),
+        port: fake.port,
+    };
+    let mut held = 0;
+    while host.board.enter(&busy) == Entrance::Open {
+        held += 1;
+    }
+    let id = host.put("s@here.test", &["a@b.test", "a@c.test"], |_| ());
+    assert_eq!(host.attempt(&id), Ended::Waits(busy.clone()));
+    let grey = "pending 4.2.0 450 4.2.0 grey";
+    assert_eq!(host.stands(&id), ["pending", grey]);
+    let due = host.claim(Lane::Relay, &id).due();
+    for _ in 0..held {
+        let backoff = host.world.backoff;
+        host.board
+            .leave(&busy, crate::destinations::Visit::Unknown, backoff);
+    }
+    let again = Relay::new(&host.world, &host.board, host.claim(Lane::Relay, &id), true);
+    assert_eq!(again.run().unwrap(), Ended::Due(due));
+    assert_eq!(host.stands(&id), ["delivered 2.6.0 250 2.6.0 queued", grey]);
+    assert_eq!(fake.count("RCPT TO:<a@c.test>"), 1);
 }
 
 #[test]
