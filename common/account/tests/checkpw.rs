@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use account::{Answer, Checkpw, Mechanism, Request, Service, StoreAccess};
 use base::packet::Packets;
 use base::{Root, Sysexit};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::Pid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_checkpw");
 
@@ -37,6 +39,18 @@ fn host(service: Service) -> Host {
     let root = Root::new(dir.path());
     let checkpw = Checkpw::start_program(Path::new(PROGRAM), &root, None, service).unwrap();
     Host { dir, checkpw }
+}
+
+/// To every `checkpw` of this folder.
+fn signal_all(dir: &tempfile::TempDir, signal: Signal) {
+    let mark = format!("YUBIN_ROOT={}", dir.path().display());
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let of = |file: &str| std::fs::read(process.path().join(file)).unwrap_or_default();
+        if of("comm") == b"checkpw\n" && String::from_utf8_lossy(&of("environ")).contains(&mark) {
+            let pid = process.file_name().to_str().unwrap().parse().unwrap();
+            kill(Pid::from_raw(pid), signal).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -114,15 +128,7 @@ fn a_checkpw_that_dies_is_started_again() {
     let lookup = Request::Lookup { name: "tim".into() };
     assert!(matches!(checkpw.ask(&lookup), Answer::Found(_)));
     std::thread::sleep(Duration::from_millis(1100));
-    let mark = format!("YUBIN_ROOT={}", dir.path().display());
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        let of = |file: &str| std::fs::read(process.path().join(file)).unwrap_or_default();
-        if of("comm") == b"checkpw\n" && String::from_utf8_lossy(&of("environ")).contains(&mark) {
-            let pid = process.file_name().to_str().unwrap().parse().unwrap();
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
-                .unwrap();
-        }
-    }
+    signal_all(&dir, Signal::SIGKILL);
     let found = (0..50).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
         matches!(checkpw.ask(&lookup), Answer::Found(_))
@@ -161,6 +167,18 @@ fn users_that_cannot_be_read_are_told_at_the_start() {
     let gone = folder("");
     std::fs::remove_file(gone.path().join("etc/yubin/users")).unwrap();
     assert_eq!(start(&gone).code(), Sysexit::TempFail);
+}
+
+#[test]
+fn the_signal_for_its_daemon_does_not_end_it() {
+    let Host { checkpw, dir } = host(Service::Smtp);
+    signal_all(&dir, Signal::SIGTERM);
+    signal_all(&dir, Signal::SIGINT);
+    let lookup = Request::Lookup { name: "tim".into() };
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(10));
+        assert!(matches!(checkpw.ask(&lookup), Answer::Found(_)));
+    }
 }
 
 /// What is no request costs nothing but itself, and the end of the socket is the end.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use account::{Service, server, worker};
 use base::{Config, Doing, Fail, Root, sys};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 
 const USAGE: &str = "usage: checkpw --service smtp|pop3|imap [-f file]   (started by a daemon, with its socket on fd 0)
        checkpw -n [-f file]                            check the configuration and the users file
@@ -44,6 +45,7 @@ fn run(args: Vec<OsString>) -> Result<(), Fail> {
         .opt_str("service")
         .and_then(|name| Service::parse(&name))
         .ok_or_else(|| Fail::usage(USAGE))?;
+    outlive_signals()?;
     match (given.opt_present("worker"), given.free.as_slice()) {
         (true, [name, uid, gid]) => worker::run(&root, &config, name, uid, gid),
         (false, []) => {
@@ -54,4 +56,14 @@ fn run(args: Vec<OsString>) -> Result<(), Fail> {
         }
         _ => Err(Fail::usage(USAGE)),
     }
+}
+
+/// Signals that end a daemon reach its `checkpw` and the workers too, from ^C or a supervisor. They
+/// are needed until its last session is over, which the end of their sockets says.
+fn outlive_signals() -> Result<(), Fail> {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        .into_iter()
+        .collect::<SigSet>()
+        .thread_block()
+        .doing(|| "block signals")
 }
