@@ -19,11 +19,14 @@ pub(crate) struct Want {
     pub(crate) keywords: Vec<Keyword>,
 }
 
+/// Octets over others, at offsets in a header.
+pub(crate) type Values = Vec<(usize, Vec<u8>)>;
+
 /// How a header is changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Edit {
-    /// Octets over others, at offsets in the header.
-    Values(Vec<(usize, Vec<u8>)>),
+    /// What is there has room.
+    Values(Values),
     /// A new header, of the same length where padding allowed.
     Header(Vec<u8>),
 }
@@ -124,7 +127,7 @@ fn lines(header: &[u8]) -> Vec<Line<'_>> {
 }
 
 /// The values over those that are there; `None` if one has no room or no line.
-fn values(header: &[u8], want: &Want) -> Option<Vec<(usize, Vec<u8>)>> {
+fn values(header: &[u8], want: &Want) -> Option<Values> {
     let mut out = Vec::new();
     let mut seen = Vec::new();
     for Line {

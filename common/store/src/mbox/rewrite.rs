@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use base::Doing;
 
 use super::Mbox;
-use super::edit::{self, Edit, Want};
+use super::edit::{self, Edit, Values, Want};
 use super::redo::Redo;
 use super::scan::Record;
 use crate::lock::MailLock;
@@ -35,6 +35,20 @@ impl Changes {
     }
 }
 
+/// What [`Changes`] mean for the file.
+struct Plan {
+    edited: BTreeSet<usize>,
+    /// The first message that stays.
+    first: Option<usize>,
+    /// Octets that are written over others: the record, its header's offset, the octets.
+    values: Vec<(usize, u64, Values)>,
+    /// The records of the region that is written anew, if there is one.
+    from: Option<usize>,
+    to: usize,
+    /// Whether nothing behind the region moves.
+    same_length: bool,
+}
+
 impl Mbox {
     /// Does it. `true` if octets moved, so that the file has to be read again.
     pub(super) fn rewrite(&self, lock: &mut MailLock, changes: &Changes) -> Result<bool> {
@@ -42,63 +56,82 @@ impl Mbox {
             .file()
             .try_clone()
             .doing(|| format!("open {}", self.at()))?;
-        let mut edited = changes.edited.clone();
-        // The first message that stays has to hold the last UID.
-        let first = (0..self.records.len()).find(|at| !changes.removed.contains(at));
-        if changes.removed.contains(&0) {
-            edited.extend(first);
-        }
-        let mut values = Vec::new();
-        let mut anew = BTreeSet::new();
-        let mut same_length = changes.removed.is_empty();
-        for at in edited
-            .iter()
-            .copied()
-            .filter(|at| !changes.removed.contains(at))
+        let plan = self.plan(&file, changes)?;
+        let inside = |at: usize| plan.from.is_some_and(|from| at >= from) && at <= plan.to;
+        let outside = plan.values.iter().filter(|(at, _, _)| !inside(*at));
+        self.write_values(&file, outside.map(|(_, header, list)| (*header, list)))?;
+        match plan
+            .from
+            .and_then(|from| Some((from, self.records.get(from)?)))
         {
+            Some((from, first)) => {
+                self.write_region(&file, lock, changes, &plan, from, first.start)?;
+                Ok(true)
+            }
+            None => {
+                if changes.sync {
+                    file.sync_data().doing(|| format!("sync {}", self.at()))?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// What fits where it is, and what has to move.
+    fn plan(&self, file: &File, changes: &Changes) -> Result<Plan> {
+        let stays = |at: &usize| !changes.removed.contains(at);
+        let mut plan = Plan {
+            edited: changes.edited.iter().copied().filter(stays).collect(),
+            // The first message that stays has to hold the last UID.
+            first: (0..self.records.len()).find(stays),
+            values: Vec::new(),
+            from: changes.removed.first().copied(),
+            to: changes.removed.last().copied().unwrap_or(0),
+            same_length: changes.removed.is_empty(),
+        };
+        if changes.removed.contains(&0) {
+            plan.edited.extend(plan.first);
+        }
+        for at in plan.edited.iter().copied() {
             let Some(record) = self.records.get(at) else {
                 continue;
             };
-            let header = self.header(&file, record)?;
-            match edit::edit(&header, &self.want(record, first == Some(at))) {
-                Edit::Values(list) => values.push((at, record.header, list)),
+            let header = self.header(file, record)?;
+            match edit::edit(&header, &self.want(record, plan.first == Some(at))) {
+                Edit::Values(list) => plan.values.push((at, record.header, list)),
                 Edit::Header(new) => {
-                    same_length &= new.len() == header.len();
-                    anew.insert(at);
+                    plan.same_length &= new.len() == header.len();
+                    plan.from = Some(plan.from.map_or(at, |from| from.min(at)));
+                    plan.to = plan.to.max(at);
                 }
             }
         }
-        let moved: BTreeSet<usize> = anew.union(&changes.removed).copied().collect();
-        let Some(from) = moved.first().copied() else {
-            self.write_values(
-                &file,
-                values.iter().map(|(_, header, list)| (*header, list)),
-            )?;
-            if changes.sync {
-                file.sync_data().doing(|| format!("sync {}", self.at()))?;
-            }
-            return Ok(false);
-        };
-        let to = if same_length {
-            moved.last().copied().unwrap_or(from)
-        } else {
-            usize::MAX
-        };
-        let outside = values.iter().filter(|(at, _, _)| *at < from || *at > to);
-        self.write_values(&file, outside.map(|(_, header, list)| (*header, list)))?;
-        let Some(start) = self.records.get(from).map(|r| r.start) else {
-            return Ok(false);
-        };
-        let mut redo = Redo::begin(&self.journal, &file, start)?;
+        if !plan.same_length {
+            plan.to = usize::MAX;
+        }
+        Ok(plan)
+    }
+
+    /// The messages of the region as they shall be, through the redo file.
+    fn write_region(
+        &self,
+        file: &File,
+        lock: &mut MailLock,
+        changes: &Changes,
+        plan: &Plan,
+        from: usize,
+        start: u64,
+    ) -> Result<()> {
+        let mut redo = Redo::begin(&self.journal, file, start)?;
         for (at, record) in self.records.iter().enumerate().skip(from) {
             lock.touch();
-            if at > to || changes.removed.contains(&at) {
+            if at > plan.to || changes.removed.contains(&at) {
                 continue;
             }
-            let copied = if edited.contains(&at) {
-                let want = self.want(record, first == Some(at));
-                let end = if at == to { None } else { Some(record.end) };
-                self.copy_edited(&file, &mut redo, record, &want, end)
+            let copied = if plan.edited.contains(&at) {
+                let want = self.want(record, plan.first == Some(at));
+                let end = (at != plan.to).then_some(record.end);
+                self.copy_edited(file, &mut redo, record, &want, end)
             } else {
                 redo.copy(record.start, record.end).map_err(Into::into)
             };
@@ -106,8 +139,7 @@ impl Mbox {
                 return Ok(redo.abandon(trouble.fail)?);
             }
         }
-        redo.commit(same_length)?;
-        Ok(true)
+        Ok(redo.commit(plan.same_length)?)
     }
 
     /// One message with its new header; without `end`, not its body.
@@ -165,7 +197,7 @@ impl Mbox {
     fn write_values<'a>(
         &self,
         file: &File,
-        values: impl Iterator<Item = (u64, &'a Vec<(usize, Vec<u8>)>)>,
+        values: impl Iterator<Item = (u64, &'a Values)>,
     ) -> Result<()> {
         for (header, list) in values {
             for (at, value) in list {

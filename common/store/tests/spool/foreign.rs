@@ -352,7 +352,10 @@ fn a_large_mailbox_is_read_to_its_end_first_and_verified_soon() {
     // Another program marks an old message and appends a new one.
     let text = fs::read(house.inbox()).unwrap();
     let find = |what: &[u8], from: usize| {
-        from + text[from..].windows(what.len()).position(|w| w == what).unwrap()
+        from + text[from..]
+            .windows(what.len())
+            .position(|w| w == what)
+            .unwrap()
     };
     let at = find(b"\nStatus: ", find(b"Subject: 500\n", 0)) + 9;
     let file = File::options().write(true).open(house.inbox()).unwrap();
