@@ -15,8 +15,6 @@ impl Flags {
     pub const FLAGGED: Self = Self(4);
     pub const DELETED: Self = Self(8);
     pub const DRAFT: Self = Self(16);
-    /// Maildir's `P` (passed on), which IMAP knows as the keyword `$Forwarded`. mbox has no place
-    /// for it, so it is kept only where it came from.
     const ALL: u8 = 31;
 
     /// From its bits; bits that mean nothing are dropped.
