@@ -155,12 +155,7 @@ impl Reporter {
         wanted: &[usize],
         all: Vec<usize>,
     ) -> Result<QueueId, Fail> {
-        let part = match (about, entry.envelope().ret) {
-            (About::Deliveries | About::Relayed(_), _) | (_, Some(Ret::Headers)) => Part::Header,
-            (About::Failures, Some(Ret::Full)) => Part::Message,
-            (About::Failures, None) if entry.size() <= SHORT => Part::Message,
-            (About::Failures, None) => Part::Header,
-        };
+        let part = part(about, entry);
         let header = match part {
             Part::Header => Some(header_of(entry)?),
             Part::Message => None,
@@ -181,11 +176,7 @@ impl Reporter {
         let own_id = *draft.id();
         let boundary = boundary()?;
         let notice = Notice {
-            action: match about {
-                About::Failures => Action::Failed,
-                About::Deliveries => Action::Delivered,
-                About::Relayed(_) => Action::Relayed,
-            },
+            action: action(about),
             host: &self.host,
             to: &reader.address,
             to_postmaster: reader.is_postmaster,
@@ -205,15 +196,31 @@ impl Reporter {
             None => each_piece(entry, |piece| draft.write(piece))?,
         }
         draft.write(notice.closing().as_bytes())?;
-        let sealed = draft.finish()?;
-        entry.spawn(
-            vec![sealed],
-            Spawn::Reported {
-                recipients: all,
-                report: kind(about),
-            },
-        )?;
+        let report = kind(about);
+        let what = Spawn::Reported {
+            recipients: all,
+            report,
+        };
+        entry.spawn(vec![draft.finish()?], what)?;
         Ok(own_id)
+    }
+}
+
+/// RFC 3461 4.3, and the header alone where nothing was lost.
+fn part(about: About<'_>, entry: &Entry) -> Part {
+    match (about, entry.envelope().ret) {
+        (About::Deliveries | About::Relayed(_), _) | (_, Some(Ret::Headers)) => Part::Header,
+        (About::Failures, Some(Ret::Full)) => Part::Message,
+        (About::Failures, None) if entry.size() <= SHORT => Part::Message,
+        (About::Failures, None) => Part::Header,
+    }
+}
+
+fn action(about: About<'_>) -> Action {
+    match about {
+        About::Failures => Action::Failed,
+        About::Deliveries => Action::Delivered,
+        About::Relayed(_) => Action::Relayed,
     }
 }
 

@@ -7,10 +7,13 @@
 //! Content with octets over 127 is sent as it is to a server without 8BITMIME: every server that
 //! is left passes them on, and rewriting a message would break its signatures.
 
+mod abilities;
+
 use std::time::Duration;
 
 use base::Status;
 
+use self::abilities::Abilities;
 use crate::mail::{Mail, Notify};
 use crate::reply::{Replies, Reply};
 
@@ -45,18 +48,6 @@ pub(crate) struct Verdict {
     /// Its class says it all: 2 taken, 4 try later, 5 never.
     pub(crate) status: Status,
     pub(crate) text: String,
-}
-
-/// What the server said it can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Abilities {
-    pipelining: bool,
-    eight_bit: bool,
-    starttls: bool,
-    dsn: bool,
-    /// RFC 1870: octets; `None` where it sets no limit or does not say.
-    size_limit: Option<u64>,
-    size: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -485,32 +476,6 @@ impl Client {
             }
             State::Nothing | State::Closed => "ending the session",
         }
-    }
-}
-
-impl Abilities {
-    /// The lines behind the first: RFC 5321 4.1.1.1 `ehlo-keyword *( SP ehlo-param )`.
-    fn read(reply: &Reply) -> Self {
-        let mut all = Self::default();
-        for line in reply.lines.iter().skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            let Some(keyword) = words.next() else {
-                continue;
-            };
-            match keyword.to_ascii_uppercase().as_str() {
-                "PIPELINING" => all.pipelining = true,
-                "8BITMIME" => all.eight_bit = true,
-                "STARTTLS" => all.starttls = true,
-                "DSN" => all.dsn = true,
-                "SIZE" => {
-                    all.size = true;
-                    // RFC 1870 6.1: 0 is no limit.
-                    all.size_limit = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-                }
-                _ => (),
-            }
-        }
-        all
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use base::{Fail, Status};
-use dns::{NoTarget, Target};
+use dns::{NoTarget, Target, Us as _};
 use queue::{Attempt, Event};
 use rules::NextHop;
 
@@ -26,13 +26,13 @@ const OWN_TROUBLE: Duration = Duration::from_secs(60);
 impl Relay<'_> {
     /// Everything that is tried at one destination. Gives the recipients that are not through.
     pub(super) fn visit(&mut self, next: &NextHop, ways: &[Way]) -> Result<Vec<Settled>, Fail> {
-        let (visit, result) = match self.targets(next) {
+        let (visit, result) = match self.targets(next, ways) {
             Ok((targets, port)) => self.hosts(&targets, port, ways),
             Err(why) => {
                 let domain = destination(next);
                 let (mut status, text) = (why.status(), why.text(&domain));
-                // The name of a relay is our configuration's word.
-                if matches!(next, NextHop::Host { .. }) || is_relay(next, ways) {
+                // A relay is our configuration's word, and no fault of the message.
+                if is_relay(next, ways) {
                     status = status.with_class(4);
                 }
                 let visit = match &why {
@@ -46,13 +46,19 @@ impl Relay<'_> {
         result
     }
 
-    fn targets(&self, next: &NextHop) -> Result<(Vec<Target>, u16), NoTarget> {
+    fn targets(&self, next: &NextHop, ways: &[Way]) -> Result<(Vec<Target>, u16), NoTarget> {
         let dns = &*self.world.dns;
         match next {
             NextHop::Mx { domain, port } => {
                 dns::targets(dns, domain, &self.world.us(*port)).map(|t| (t, *port))
             }
             NextHop::Host { name, port } => dns::host_targets(dns, name).map(|t| (t, *port)),
+            // `ann@[127.0.0.1]`: our own smtpd would send it here again.
+            NextHop::Ip { ip, port }
+                if !is_relay(next, ways) && self.world.us(*port).is_our_address(*ip) =>
+            {
+                Err(NoTarget::Loop)
+            }
             NextHop::Ip { ip, port } => Ok((
                 vec![Target {
                     host: (*ip).into(),
@@ -246,8 +252,10 @@ fn destination(next: &NextHop) -> base::Domain {
 
 /// Whether a destination is a relay from the configuration and not the recipients' own domain.
 fn is_relay(next: &NextHop, ways: &[Way]) -> bool {
+    let is_other = |domain: base::Domain| ways.iter().any(|way| *way.user.domain() != domain);
     match next {
-        NextHop::Mx { domain, .. } => ways.iter().any(|way| way.user.domain() != domain),
-        NextHop::Host { .. } | NextHop::Ip { .. } => true,
+        NextHop::Mx { domain, .. } => is_other(domain.clone()),
+        NextHop::Ip { ip, .. } => is_other((*ip).into()),
+        NextHop::Host { .. } => true,
     }
 }
