@@ -87,14 +87,17 @@ impl Board {
     pub(crate) fn announce(&self, id: QueueId, due: SystemTime) {
         let mut state = self.state();
         if self.once {
-            if state.tried.insert(id) {
-                state.schedule(id, SystemTime::UNIX_EPOCH);
+            if !state.tried.insert(id) {
+                return;
             }
+            state.schedule(id, SystemTime::UNIX_EPOCH);
         } else if !state.busy.contains(&id)
             && !state.parked.contains(&id)
             && !state.again.contains(&id)
         {
             state.schedule(id, due);
+        } else {
+            return;
         }
         drop(state);
         self.changed.notify_one();
@@ -126,6 +129,10 @@ impl Board {
                         state.forget(&id);
                         state.busy.insert(id);
                         let again = state.again.remove(&id);
+                        // Whoever watched the clock is busy now: another takes over.
+                        if !state.by_time.is_empty() {
+                            self.changed.notify_one();
+                        }
                         return Some(Turn { id, again });
                     }
                     Ok(left) => left,
@@ -151,8 +158,10 @@ impl Board {
                 }
             },
         }
-        drop(state);
-        self.changed.notify_all();
+        // The worker that says this looks for the next turn itself.
+        if state.stopping {
+            self.changed.notify_all();
+        }
     }
 
     /// Whether a connection may be made to a destination; after `Open` say [`Board::leave`].
@@ -168,9 +177,8 @@ impl Board {
         for id in freed {
             state.parked.remove(&id);
             state.resume(id);
+            self.changed.notify_one();
         }
-        drop(state);
-        self.changed.notify_all();
     }
 
     /// Nobody takes anything for a while: the trouble is ours.
