@@ -87,7 +87,7 @@ impl Runner {
     /// Takes in and tries everything once, also what comes of that.
     fn once(self: Arc<Self>) -> Result<(), Fail> {
         let mut intake = self.intake();
-        self.take_in(&mut intake)?;
+        while self.take_in(&mut intake)? {}
         let mut seen = HashSet::new();
         loop {
             let mut found = self.queue.scan(Lane::Relay)?;
