@@ -185,7 +185,12 @@ impl Host {
 
     /// A program of ours, to run in this root.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(programs().join(program));
+        self.foreign(&programs().join(program))
+    }
+
+    /// Any program, with what ours find in their environment.
+    pub fn foreign(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .env("YUBIN_ROOT", self.root())
             .env("YUBIN_HOSTNAME", "mail.yubin.test")

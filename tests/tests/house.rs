@@ -40,11 +40,11 @@ fn make_run_gets_ready_and_stops_clean() {
             run.env(name, port.to_string());
         }
         let mut run = run.spawn().unwrap();
-        let lines: Vec<_> = BufReader::new(run.stdout.take().unwrap())
+        // Held to the end, so that the last words have somewhere to go.
+        let mut stdout = BufReader::new(run.stdout.take().unwrap())
             .lines()
-            .map(Result::unwrap)
-            .take_while(|l| l != "ready")
-            .collect();
+            .map(Result::unwrap);
+        let lines: Vec<_> = stdout.by_ref().take_while(|l| l != "ready").collect();
         let said = lines.join("\n");
         assert!(said.contains("Subject: Welcome to yubin"), "{said}");
         let sink = format!("smtp://127.0.0.1:{}", ports[0]);
