@@ -52,6 +52,10 @@ fn run(called: &OsString, words: impl Iterator<Item = OsString>) -> Result<ExitC
         "newaliases" => return check::command(&words),
         _ => {}
     }
+    if words.first().is_some_and(|word| word == "--help") {
+        println!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let args =
         Args::parse(&words).map_err(|BadArgs(what)| Fail::usage(format!("{what}\n{USAGE}")))?;
     for word in &args.ignored {
