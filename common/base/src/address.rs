@@ -272,8 +272,7 @@ impl fmt::Display for ReversePath {
 // The grammar of RFC 5321 4.1.2 and 4.1.3, on bytes, so that a command line need not be UTF-8.
 
 /// `Path = "<" [ A-d-l ":" ] Mailbox ">"`. The source route is read and forgotten (RFC 5321 3.6.1,
-/// appendix C). A mailbox without a domain gives `Err` from [`Address`]'s view: only
-/// [`path_or_local`] takes one.
+/// appendix C). A local-part alone is no path; see [`bare_local`].
 pub fn path(input: &[u8]) -> IResult<&[u8], Address> {
     delimited(char('<'), preceded(source_route, mailbox), char('>')).parse(input)
 }

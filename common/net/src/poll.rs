@@ -42,7 +42,7 @@ pub struct Options {
     pub max_per_client: usize,
     /// What one connection too many is told, with its CRLF; not said where TLS is implicit.
     pub busy: &'static [u8],
-    /// Threads for [`Control::job`], at most.
+    /// Threads for [`crate::Control::job`], at most.
     pub threads: usize,
     /// How long SIGTERM lets sessions finish.
     pub drain: Duration,

@@ -1,5 +1,5 @@
 //! Writing changes into an mbox: values over values where they fit, else a region of the file
-//! through [`super::redo`].
+//! through [`mod@super::redo`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
