@@ -1,6 +1,7 @@
 //! The queue as mailq shows it: read without locks, in the knowledge that everything may change or
 //! vanish while one looks.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::time::SystemTime;
@@ -55,6 +56,10 @@ impl Queue {
                 all.extend(self.look(place, &id, Depth::Skim)?);
             }
         }
+        // What is being taken in lies in drop/ and in its lane for a moment.
+        let taken_in = |view: &&View| view.place != Place::Drop;
+        let taken_in: HashSet<QueueId> = all.iter().filter(taken_in).map(|view| view.id).collect();
+        all.retain(|view| view.place != Place::Drop || !taken_in.contains(&view.id));
         Ok(all)
     }
 
