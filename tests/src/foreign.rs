@@ -16,12 +16,24 @@ pub struct ForeignMta {
 impl ForeignMta {
     /// Started and listening.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// Takes mail only after STARTTLS, with the certificate in `tls`.
+    pub fn start_tls(dir: &Path, tls: &Path) -> Self {
+        let (cert, key) = (tls.join("cert.pem"), tls.join("key.pem"));
+        let option = |name, path: &Path| format!("--{name}={}", path.display());
+        Self::start_with(dir, &[option("tlscert", &cert), option("tlskey", &key)])
+    }
+
+    fn start_with(dir: &Path, options: &[String]) -> Self {
         let [port] = free_ports();
         let maildir = dir.join("foreign");
         let child = Command::new("/usr/bin/python3")
             .args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"])
             .arg(&maildir)
             .args(["-l", &format!("127.0.0.1:{port}")])
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
