@@ -118,7 +118,11 @@ fn mail_sends_reads_replies_and_deletes() {
     let saved = host.path("saved");
     let typed = format!("p 1\ns 1 {}\nr 1\nmy answer\n.\nd 1\nq\n", saved.display());
     let shown = host.ok("mail", &[], typed.as_bytes());
-    assert!(std::fs::read_to_string(saved).unwrap().contains("\nSubject: "));
+    assert!(
+        std::fs::read_to_string(saved)
+            .unwrap()
+            .contains("\nSubject: ")
+    );
     assert!(shown.contains("本文"), "{shown}");
     // To herself: the reply is what is left.
     let left = wait_for("the reply alone", || {
