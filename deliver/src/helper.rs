@@ -14,7 +14,7 @@ use base::sys::{self, Fork};
 use base::{Doing, Fail};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use crate::packet::Packets;
+use base::packet::Packets;
 
 /// What the helper does with root's rights.
 pub(crate) trait Root {

@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use base::{Doing, Fail, Status};
+use base::{Config, Doing, Fail, Root, Status};
 use store::append::{self, Intent, New, Redo};
 use store::{Flags, FolderName, Spool};
 
 use crate::helper::Helper;
-use crate::packet::{MAX_FDS, Packet, Packets};
+use base::packet::{MAX_FDS, Packet, Packets};
 
 /// Letters in one batch.
 pub(crate) const MAX_BATCH: usize = if MAX_FDS < 32 { MAX_FDS } else { 32 };
@@ -43,22 +43,32 @@ impl Item {
     }
 }
 
+/// The spool, where one uid delivers to all. It is opened anew for each batch: one that is not
+/// mounted puts its mail off, and what is mounted later is found.
+pub(crate) struct Local {
+    pub(crate) root: Root,
+    pub(crate) config: Config,
+}
+
 /// Where a user's mail goes.
 pub(crate) enum Mailbox<'a> {
-    Here { spool: &'a Spool, user: &'a str },
+    Here { spool: Spool, user: &'a str },
     There(Packets),
 }
 
 impl<'a> Mailbox<'a> {
     /// The mailbox of `user`; nothing is locked yet.
     pub(crate) fn open(
-        spool: Option<&'a Spool>,
+        local: Option<&Local>,
         helper: Option<&Helper>,
         user: &'a str,
     ) -> Result<Self, Fail> {
-        match (spool, helper) {
+        match (local, helper) {
             (_, Some(helper)) => Ok(Self::There(helper.open(user)?)),
-            (Some(spool), None) => Ok(Self::Here { spool, user }),
+            (Some(local), None) => {
+                let spool = Spool::open(&local.root, &local.config)?;
+                Ok(Self::Here { spool, user })
+            }
             (None, None) => Err(Fail::temp("no spool")),
         }
     }
@@ -282,7 +292,7 @@ mod tests {
             } else {
                 test(
                     &Mailbox::Here {
-                        spool: &spool,
+                        spool: spool.clone(),
                         user: "ann",
                     },
                     &mbox,

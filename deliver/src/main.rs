@@ -10,7 +10,6 @@ mod header;
 mod helper;
 mod mailbox;
 mod message;
-mod packet;
 mod plan;
 mod recipient;
 mod report;
@@ -28,9 +27,9 @@ use base::{Config, Fail, Root, log as logging, privilege};
 use getopts::Options;
 use queue::Queue;
 use rules::aliases::Aliases;
-use store::Spool;
 
 use crate::helper::Helper;
+use crate::mailbox::Local;
 use crate::recipient::Rights;
 use crate::runner::{Mode, Runner};
 use crate::signals::Signals;
@@ -68,10 +67,10 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         Queue::create(&root)?;
         privilege::drop_to(&root, privilege::QUEUE_USER)?;
     }
-    let spool = match helper {
-        Some(_) => None,
-        None => Some(Spool::open(&root, &recipient::patient(&config))?),
-    };
+    let local = helper.is_none().then(|| Local {
+        root: root.clone(),
+        config: recipient::patient(&config),
+    });
     // Where there is a helper, it knows the users.
     let users = match helper {
         Some(_) => None,
@@ -82,7 +81,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         users,
         config: &config,
         aliases,
-        spool,
+        local,
         helper,
     };
     runner.run(wanted.mode, &signals)?;

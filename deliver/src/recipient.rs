@@ -15,7 +15,7 @@ use store::Spool;
 
 use crate::helper;
 use crate::mailbox;
-use crate::packet::Packets;
+use base::packet::Packets;
 
 /// deliver has a queue, so it does not wait long for a mailbox: it comes back.
 const PATIENCE: Duration = Duration::from_secs(2);

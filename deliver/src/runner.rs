@@ -12,13 +12,13 @@ use bounce::Reporter;
 use queue::{Claim, Entry, Lane, Queue, QueueId, Watch};
 use rules::Router;
 use rules::aliases::Aliases;
-use store::Spool;
 
 use crate::conclude::Ending;
 use crate::dispatch::Dispatch;
 use crate::flight::Flight;
 use crate::header::Head;
 use crate::helper::Helper;
+use crate::mailbox::Local;
 use crate::message::{Message, Rest};
 use crate::plan::{Place, Step};
 use crate::recipient;
@@ -44,7 +44,7 @@ pub(crate) struct Runner<'a> {
     /// The users, where there is one uid.
     pub(crate) users: Option<Users>,
     /// The spool, where there is one uid.
-    pub(crate) spool: Option<Spool>,
+    pub(crate) local: Option<Local>,
     /// The way to other uids, where there are some.
     pub(crate) helper: Option<Helper>,
 }
@@ -66,7 +66,7 @@ impl Air<'_> {
     }
 }
 
-/// Whether the loop goes on after everything due has been tried.
+/// Whether the loop goes on after everything has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Once,
@@ -74,7 +74,7 @@ pub(crate) enum Mode {
 }
 
 impl Runner<'_> {
-    /// Until `signals` say stop, or, in [`Mode::Once`], until everything due has been tried.
+    /// Until `signals` say stop, or, in [`Mode::Once`], until everything has been tried.
     pub(crate) fn run(mut self, mode: Mode, signals: &Signals) -> Result<(), Fail> {
         let Some(_lane) = self.have_lane(mode, signals)? else {
             return Ok(());
@@ -89,7 +89,7 @@ impl Runner<'_> {
         let flight = Flight::default();
         let unsettled = Unsettled::default();
         // Taken out, so that the loop can change the rest while the threads use these.
-        let (spool, helper) = (self.spool.take(), self.helper.take());
+        let (local, helper) = (self.local.take(), self.helper.take());
         let workers = Workers {
             dispatch: &dispatch,
             flight: &flight,
@@ -97,7 +97,7 @@ impl Runner<'_> {
                 reporter: &reporter,
                 lifetime: self.config.queue_lifetime,
             },
-            spool: spool.as_ref(),
+            local: local.as_ref(),
             helper: helper.as_ref(),
             unsettled: &unsettled,
             signals,
@@ -138,16 +138,31 @@ impl Runner<'_> {
             match lane.try_lock() {
                 Ok(()) => return Ok(Some(lane)),
                 Err(TryLockError::Error(e)) => return Err(Fail::io(doing(), e)),
+                Err(TryLockError::WouldBlock) if mode == Mode::Once => {
+                    self.make_due()?;
+                    return Ok(None);
+                }
                 Err(TryLockError::WouldBlock) if said => {}
                 Err(TryLockError::WouldBlock) => log::info!("another deliver works the lane"),
-            }
-            if mode == Mode::Once {
-                return Ok(None);
             }
             said = true;
             signals.wait(None, BUSY)?;
         }
         Ok(None)
+    }
+
+    /// Another deliver works the lane: everything it has put off is due now. Its next look through
+    /// the lane finds that.
+    fn make_due(&self) -> Result<(), Fail> {
+        let now = SystemTime::now();
+        for listed in self.queue.scan(Lane::Local)? {
+            if listed.due > now
+                && let Claim::Entry(mut entry) = self.queue.claim(Lane::Local, &listed.id)?
+            {
+                entry.set_due(now)?;
+            }
+        }
+        Ok(())
     }
 
     /// After a crash: the messages with an announced append before all others, so that nothing
@@ -170,12 +185,12 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Everything due, and what is made of it for this lane; nothing twice.
+    /// Everything, and what is made of it for this lane; nothing twice.
     fn once(&mut self, air: &Air<'_>) -> Result<(), Fail> {
         let mut tried = HashSet::new();
         loop {
             let before = tried.len();
-            self.round(air, |id| tried.insert(*id))?;
+            self.round(air, Mode::Once, |id| tried.insert(*id))?;
             air.flight.wait(0);
             if tried.len() == before || air.stop() {
                 return Ok(());
@@ -197,7 +212,7 @@ impl Runner<'_> {
             self.refresh();
             let now = Instant::now();
             if now >= look {
-                let next = self.round(air, |_| true);
+                let next = self.round(air, Mode::Daemon, |_| true);
                 let next = next.unwrap_or_else(|fail| {
                     log::error!("{fail}");
                     None
@@ -248,10 +263,11 @@ impl Runner<'_> {
         }
     }
 
-    /// Begins everything that is due; gives when the next is.
+    /// Begins everything that is due, or in [`Mode::Once`] everything; gives when the next is due.
     fn round(
         &self,
         air: &Air<'_>,
+        mode: Mode,
         mut wanted: impl FnMut(&QueueId) -> bool,
     ) -> Result<Option<SystemTime>, Fail> {
         let mut next: Option<SystemTime> = None;
@@ -260,7 +276,7 @@ impl Runner<'_> {
                 break;
             }
             let now = SystemTime::now();
-            if listed.due > now {
+            if mode == Mode::Daemon && listed.due > now {
                 next = Some(next.map_or(listed.due, |next| next.min(listed.due)));
                 break; // they are in the order of their times
             }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base::{Address, Fail, Status};
 use queue::QueueId;
+use store::FolderName;
 use store::append::{Intent, Redo};
 use store::spool::Format;
-use store::{FolderName, Spool};
 
 use crate::conclude::Ending;
 use crate::dispatch::Dispatch;
 use crate::flight::Flight;
 use crate::helper::Helper;
-use crate::mailbox::{Item, MAX_BATCH, Mailbox};
+use crate::mailbox::{Item, Local, MAX_BATCH, Mailbox};
 use crate::message::{Message, Rest};
 use crate::plan::Step;
 use crate::report::Line;
@@ -60,7 +60,7 @@ pub(crate) struct Workers<'a> {
     pub(crate) dispatch: &'a Dispatch<Work>,
     pub(crate) flight: &'a Flight,
     pub(crate) ending: Ending<'a>,
-    pub(crate) spool: Option<&'a Spool>,
+    pub(crate) local: Option<&'a Local>,
     pub(crate) helper: Option<&'a Helper>,
     pub(crate) unsettled: &'a Unsettled,
     pub(crate) signals: &'a Signals,
@@ -183,7 +183,7 @@ impl Workers<'_> {
                 rest.push(one);
                 continue;
             };
-            let found = Mailbox::open(self.spool, self.helper, user)
+            let found = Mailbox::open(self.local, self.helper, user)
                 .and_then(|mailbox| mailbox.redo(&intent, &mut one.item));
             if found.is_ok() {
                 self.unsettled.settle(user, &one.delivery);
@@ -238,7 +238,7 @@ impl Workers<'_> {
             let appended = {
                 let (deliveries, mut items): (Vec<_>, Vec<_>) =
                     loaded.into_iter().map(|l| (l.delivery, l.item)).unzip();
-                let appended = Mailbox::open(self.spool, self.helper, user).and_then(|mailbox| {
+                let appended = Mailbox::open(self.local, self.helper, user).and_then(|mailbox| {
                     mailbox.append(&mut items, |intents| {
                         announced = intents.to_vec();
                         announce(&deliveries, intents, &mute)
