@@ -66,6 +66,8 @@ fn survives(format: &str) {
     for thread in load {
         thread.join().unwrap();
     }
+    // Alone on the lane, so that -q tries what a kill made it put off.
+    host.stop("deliver");
     wait_for("an empty queue", || {
         host.run("qrun", &["-q"], b"");
         host.run("deliver", &["-q"], b"");
