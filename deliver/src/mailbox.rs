@@ -145,16 +145,26 @@ pub(crate) fn serve(socket: &Packets, spool: &Spool, user: &str) -> Result<(), F
         match answer {
             Ok(Some(verb)) => reply(socket, &[verb])?,
             Ok(None) => return Ok(()),
-            Err(fail) => {
-                let status = fail.status().unwrap_or(Status::SYSTEM).to_string();
-                reply(
-                    socket,
-                    &[FAILED, status.as_bytes(), fail.to_string().as_bytes()],
-                )?;
-            }
+            Err(fail) => failed(socket, &fail)?,
         }
     }
     Ok(())
+}
+
+/// The same where the mailbox is out of reach: deliver is told why.
+pub(crate) fn refuse(socket: &Packets, why: &Fail) -> Result<(), Fail> {
+    while socket.receive().doing(|| "read a request")?.is_some() {
+        failed(socket, why)?;
+    }
+    Ok(())
+}
+
+fn failed(socket: &Packets, why: &Fail) -> Result<(), Fail> {
+    let status = why.status().unwrap_or(Status::SYSTEM).to_string();
+    reply(
+        socket,
+        &[FAILED, status.as_bytes(), why.to_string().as_bytes()],
+    )
 }
 
 fn appends(
@@ -326,6 +336,23 @@ mod tests {
                 assert_eq!(mailbox.redo(intent, item).unwrap(), Redo::Done);
             }
             assert_eq!(mbox(), text);
+        });
+    }
+
+    #[test]
+    fn a_mailbox_out_of_reach_says_why() {
+        let (ours, its) = Packets::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let its = its;
+                refuse(&its, &Fail::temp("open directory /spool: gone")).unwrap();
+            });
+            let mailbox = Mailbox::There(ours);
+            for _ in 0..2 {
+                let asked = mailbox.append(&mut [item("a-0", "A: 1\r\n\r\n")], |_| Ok(()));
+                let text = asked.unwrap_err().to_string();
+                assert!(text.contains("/spool: gone"), "{text}");
+            }
         });
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::time::Duration;
 
 use account::Users;
@@ -73,11 +73,14 @@ fn serve(rights: &Rights<'_>, user: &str, socket: &Packets) -> Result<(), Fail> 
         }
         uid => (Uid::from_raw(uid), Gid::from_raw(found.gid)),
     };
-    make_home(root, user, uid, gid)?;
+    let home = make_home(root, user, uid, gid);
     privilege::become_user(uid, gid, &[mail])?;
     sys::no_new_privileges().doing(|| "set no_new_privs")?;
     umask(Mode::S_IRWXO);
-    mailbox::serve(socket, &Spool::open(root, &patient(config))?, user)
+    match home.and_then(|()| Spool::open(root, &patient(config))) {
+        Ok(spool) => mailbox::serve(socket, &spool, user),
+        Err(fail) => mailbox::refuse(socket, &fail),
+    }
 }
 
 /// The user's directory in the store. The directory above is root's, so nobody can put a link in
@@ -92,9 +95,16 @@ fn make_home(root: &Root, user: &str, uid: Uid, gid: Gid) -> Result<(), Fail> {
     match DirBuilder::new().mode(0o700).create(&home) {
         Ok(()) => {
             std::fs::set_permissions(&home, Permissions::from_mode(0o700)).doing(doing)?;
-            chown(&home, Some(uid.as_raw()), Some(gid.as_raw())).doing(doing)
         }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(Fail::io(doing(), e)),
+        // Root's own: whoever made it ended before it was the user's.
+        Err(e)
+            if e.kind() == io::ErrorKind::AlreadyExists
+                && !uid.is_root()
+                && home
+                    .symlink_metadata()
+                    .is_ok_and(|m| m.is_dir() && m.uid() == 0) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) => return Err(Fail::io(doing(), e)),
     }
+    lchown(&home, Some(uid.as_raw()), Some(gid.as_raw())).doing(doing)
 }

@@ -191,7 +191,10 @@ impl Workers<'_> {
             match found {
                 Ok(Redo::Done) => self.delivered(&one.delivery, user, "found in mailbox"),
                 Ok(Redo::NotThere) => rest.extend(self.go_on(user, one)),
-                Err(fail) => self.answer(&one.delivery, Some(Step::later(&fail))),
+                // Soon again: until it is found out, nothing else goes into this mailbox.
+                Err(fail) => {
+                    self.answer(&one.delivery, Some(Step::later(&fail.with_status(LOCKED))));
+                }
             }
         }
         rest
