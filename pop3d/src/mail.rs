@@ -46,6 +46,9 @@ impl Mail {
         let Self::Worker(partial) = self else {
             return Err(Nonsense);
         };
+        if let Some(size) = wire::frame_size(partial) {
+            partial.reserve(size.saturating_sub(partial.len()));
+        }
         partial.extend_from_slice(bytes);
         let mut answers = Vec::new();
         let mut at = 0;

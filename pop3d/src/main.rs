@@ -1,5 +1,6 @@
 //! pop3d - serve mailboxes by POP3. See pop3d(8).
 
+mod ahead;
 mod command;
 mod mail;
 mod maildrop;

@@ -27,6 +27,10 @@ impl Multiline {
 
     /// Appends what of this piece is to be sent. `false` once nothing more is.
     pub(crate) fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.left.is_none() {
+            self.feed_all(piece, out);
+            return true;
+        }
         for line in piece.split_inclusive(|b| *b == b'\n') {
             if self.ended || (!self.in_header && self.left == Some(0)) {
                 self.ended = true;
@@ -39,6 +43,23 @@ impl Multiline {
             self.note(line);
         }
         !self.ended && (self.in_header || self.left != Some(0))
+    }
+
+    /// Without a limit it does not matter where the header ends: what lies between two dots that
+    /// are stuffed is copied in one go.
+    fn feed_all(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        if self.last == b'\n' && piece.starts_with(b".") {
+            out.push(b'.');
+        }
+        let mut copied = 0;
+        for at in memchr::memmem::find_iter(piece, b"\n.") {
+            let end = at + 1;
+            out.extend_from_slice(piece.get(copied..end).unwrap_or_default());
+            out.push(b'.');
+            copied = end;
+        }
+        out.extend_from_slice(piece.get(copied..).unwrap_or_default());
+        self.last = piece.last().copied().unwrap_or(self.last);
     }
 
     fn note(&mut self, part: &[u8]) {

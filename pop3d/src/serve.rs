@@ -12,10 +12,11 @@ use base::config::PlaintextLogin;
 use base::escape::escape;
 use base::{Config, Fail, Root, date};
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
-use store::request::{Answer, Content, Expunge, Failed, Part, Request, Why};
+use store::request::{Answer, Content, Expunge, Failed, Part, Request, Whole, Why};
 use store::set::{Ranges, Set};
 use store::{FolderName, Session as Store, Spool};
 
+use crate::ahead::{self, Ahead};
 use crate::mail::Mail;
 use crate::maildrop::{Listed, Maildrop};
 use crate::multiline::Multiline;
@@ -52,6 +53,8 @@ enum Task {
         uidvalidity: u32,
         messages: Vec<Listed>,
     },
+    /// A message with those behind it.
+    Several(Sending),
     Send(Sending),
     Remove,
 }
@@ -69,6 +72,7 @@ pub(crate) struct Connection {
     session: Session,
     mail: Mail,
     task: Task,
+    ahead: Ahead,
     /// The next piece is asked for when this much has gone out.
     unfinished: Option<Sending>,
     shown: String,
@@ -113,6 +117,7 @@ impl Connection {
             shared,
             mail: Mail::Away,
             task: Task::None,
+            ahead: Ahead::default(),
             unfinished: None,
             shown: shown(peer),
             conversation: None,
@@ -167,7 +172,7 @@ impl Connection {
                     multiline,
                     retr: lines.is_none(),
                 };
-                self.ask_piece(sending, control);
+                self.send(sending, control);
             }
             Action::Remove(uids) => {
                 let set = Set::Uid(Ranges::of(uids));
@@ -254,6 +259,32 @@ impl Connection {
         self.step(Input::Login(Said::Granted(user)), control);
     }
 
+    /// Sends a message that was read ahead, or asks for it and for what is likely to be wanted next.
+    fn send(&mut self, sending: Sending, control: &mut Control<'_, Done>) {
+        if let Some(whole) = self.ahead.take(sending.uid) {
+            return self.whole(sending, whole, control);
+        }
+        let uids = self.ahead.plan(self.session.following(sending.uid));
+        if uids.is_empty() {
+            return self.ask_piece(sending, control);
+        }
+        let request = Request::Contents {
+            uids,
+            headers: false,
+            octets: ahead::MOST,
+        };
+        self.ask_store(Task::Several(sending), request, control);
+    }
+
+    fn whole(&mut self, sending: Sending, whole: Whole, control: &mut Control<'_, Done>) {
+        let content = Content {
+            uid: whole.uid,
+            size: whole.bytes.len() as u64,
+            bytes: whole.bytes,
+        };
+        self.piece(sending, &content, control);
+    }
+
     fn ask_piece(&mut self, sending: Sending, control: &mut Control<'_, Done>) {
         let request = Request::Content {
             uid: sending.uid,
@@ -319,6 +350,14 @@ impl Connection {
                     }
                 }
             }
+            (Task::Several(sending), Answer::Contents(list)) => {
+                self.ahead.fill(list);
+                match self.ahead.take(sending.uid) {
+                    Some(whole) => self.whole(sending, whole, control),
+                    // It is gone, or larger than it was said to be: asked for alone it answers so.
+                    None => self.ask_piece(sending, control),
+                }
+            }
             (Task::Send(sending), Answer::Content(content)) => {
                 self.piece(sending, &content, control);
             }
@@ -338,6 +377,9 @@ impl Connection {
             Task::None => {}
             Task::Select | Task::List { .. } => {
                 self.step(Input::Opened(Err(trouble)), control);
+            }
+            Task::Several(_) => {
+                self.step(Input::Sent(Err(trouble)), control);
             }
             Task::Send(sending) if sending.offset == 0 => {
                 self.step(Input::Sent(Err(trouble)), control);

@@ -128,10 +128,8 @@ enum Wanted {
 const MAX_COMMAND: usize = 255;
 /// Octets of a response of AUTH: room for a name and a password in base64.
 const MAX_RESPONSE: usize = 12_288;
-/// RFC 1939 3: the autologout timer is at least ten minutes.
+/// RFC 1939 3: the autologout timer is at least ten minutes, before the login too.
 const AUTOLOGOUT: Duration = Duration::from_secs(600);
-/// Before the login nobody needs so long.
-const LOGIN_TIME: Duration = Duration::from_secs(120);
 const MAX_FAILURES: u32 = 3;
 /// Commands that are none, in a row.
 const MAX_BAD: u32 = 20;
@@ -206,8 +204,9 @@ impl Session {
     /// How long the client may be silent; `None` while it waits for us.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self.state {
-            State::Authorization { .. } | State::Exchange => Some(LOGIN_TIME),
-            State::Transaction(_) => Some(AUTOLOGOUT),
+            State::Authorization { .. } | State::Exchange | State::Transaction(_) => {
+                Some(AUTOLOGOUT)
+            }
             State::Waiting(_) | State::Closed => None,
         }
     }
@@ -225,6 +224,19 @@ impl Session {
     /// Messages and octets given so far.
     pub(crate) fn sent(&self) -> (usize, u64) {
         self.sent
+    }
+
+    /// The message that is being sent, by its UID, and those behind it that are not marked.
+    pub(crate) fn following(&self, uid: u32) -> impl Iterator<Item = Listed> {
+        let maildrop = match &self.state {
+            State::Waiting(Wanted::Sent(maildrop)) => Some(maildrop),
+            _ => None,
+        };
+        maildrop
+            .into_iter()
+            .flat_map(|maildrop| maildrop.kept())
+            .map(|(_, message)| message)
+            .skip_while(move |message| message.uid != uid)
     }
 
     fn enter(&mut self, state: State) {

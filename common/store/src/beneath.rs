@@ -84,11 +84,21 @@ impl Dir {
 
     /// A regular file; anything else under this name is an error that says what it is.
     pub(crate) fn file(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
+        self.regular(name, flags, mode).map(|(file, _)| file)
+    }
+
+    /// The same to read, with its size.
+    pub(crate) fn sized(&self, name: &str) -> io::Result<(File, u64)> {
+        self.regular(name, OFlag::O_RDONLY, 0)
+    }
+
+    fn regular(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<(File, u64)> {
         // O_NONBLOCK: a fifo must not make us wait for its other end before we see what it is.
         let fd = self.open(name, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, mode)?;
         let file = File::from(fd);
-        if file.metadata()?.is_file() {
-            Ok(file)
+        let meta = file.metadata()?;
+        if meta.is_file() {
+            Ok((file, meta.len()))
         } else {
             Err(io::Error::other("not a regular file"))
         }

@@ -39,7 +39,7 @@ pub use flags::{Flags, Keyword};
 pub use folder::FolderName;
 pub use request::{
     Answer, Change, Content, Expunge, Failed, Folder, Message, Messages, Part, Request, Selected,
-    Status, Updates, Why,
+    Status, Updates, Whole, Why,
 };
 pub use session::Session;
 pub use set::{Ranges, Set};

@@ -4,7 +4,7 @@ use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
 use crate::maildir::Maildir;
 use crate::mbox::Mbox;
-use crate::request::{Change, Why};
+use crate::request::{Change, Whole, Why};
 use crate::session::Slice;
 use crate::spool::{Format, Place};
 use crate::trouble::{Result, Trouble};
@@ -139,6 +139,20 @@ impl Mailbox {
         match self {
             Self::Mbox(mbox) => mbox.content(uid),
             Self::Maildir(maildir) => maildir.content(uid),
+        }
+    }
+
+    /// Copies of the first of these messages that are there, as long as they have at most so many
+    /// octets together.
+    pub(crate) fn contents(
+        &mut self,
+        uids: &[u32],
+        headers: bool,
+        octets: usize,
+    ) -> Result<Vec<Whole>> {
+        match self {
+            Self::Mbox(mbox) => mbox.contents(uids, headers, octets),
+            Self::Maildir(maildir) => maildir.contents(uids, headers, octets),
         }
     }
 

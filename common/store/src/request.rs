@@ -54,6 +54,14 @@ pub enum Request {
         offset: u64,
         length: u32,
     },
+    /// Small messages together: whole, or only their headers. The answer has the first of these UIDs
+    /// up to, not including, one that is gone or with which it would have more than `octets` (and
+    /// [`MAX_PIECE`]); that one is to be asked for by Content. -> Contents
+    Contents {
+        uids: Vec<u32>,
+        headers: bool,
+        octets: u32,
+    },
     /// -> Stored: the messages as they are now, up to [`MAX_MESSAGES`] of them.
     StoreFlags {
         set: Set,
@@ -136,6 +144,7 @@ pub enum Answer {
     Folders(Vec<Folder>),
     Messages(Messages),
     Content(Content),
+    Contents(Vec<Whole>),
     Stored(Messages),
     Appended {
         uidvalidity: u32,
@@ -213,6 +222,39 @@ pub struct Content {
     pub size: u64,
     /// From the offset that was asked for; empty at or beyond the end.
     pub bytes: Vec<u8>,
+}
+
+/// A message of [`Answer::Contents`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    pub uid: u32,
+    /// Octets of the header with its empty line.
+    pub header: u64,
+    /// The message, or its header if only that was asked for.
+    pub bytes: Vec<u8>,
+}
+
+impl Whole {
+    /// A piece of it, as Content gives it; `None` if that is beyond what was asked for.
+    pub fn piece(&self, part: Part, offset: u64, length: u32, headers: bool) -> Option<Content> {
+        if headers && part != Part::Header {
+            return None;
+        }
+        let header = usize::try_from(self.header).ok()?;
+        let bytes = match part {
+            Part::Whole => self.bytes.as_slice(),
+            Part::Header => self.bytes.get(..header)?,
+            Part::Text => self.bytes.get(header..)?,
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = bytes.get(start..).unwrap_or_default();
+        let length = usize::try_from(length).unwrap_or(MAX_PIECE).min(rest.len());
+        Some(Content {
+            uid: self.uid,
+            size: bytes.len() as u64,
+            bytes: rest.get(..length).unwrap_or_default().to_vec(),
+        })
+    }
 }
 
 /// What to tell a client, in this order: expunges, then EXISTS and RECENT, then flags.

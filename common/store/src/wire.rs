@@ -9,20 +9,39 @@ use crate::flags::{Flags, Keyword};
 use crate::folder::FolderName;
 use crate::request::{
     Answer, Change, Content, Expunge, Failed, Folder, MAX_FRAME, Message, Messages, Part, Request,
-    Selected, Status, Updates, Why,
+    Selected, Status, Updates, Whole, Why,
 };
 use crate::set::{Ranges, Set};
 
 /// Writes one frame: its length in four octets, then the bytes.
 pub fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(frame.len())
-        .ok()
-        .filter(|_| frame.len() <= MAX_FRAME)
-        .ok_or_else(|| io::Error::other("frame too long"))?;
-    let mut whole = Vec::with_capacity(frame.len() + 4);
-    whole.extend_from_slice(&length.to_be_bytes());
+    let mut whole = Vec::with_capacity(frame.len() + LENGTH);
+    whole.extend_from_slice(&[0; LENGTH]);
     whole.extend_from_slice(frame);
+    write_framed(to, whole)
+}
+
+/// The same for bytes that have room for the length before them, so that they are not copied.
+fn write_framed(to: &mut impl Write, mut whole: Vec<u8>) -> io::Result<()> {
+    let length = whole.len().saturating_sub(LENGTH);
+    let number = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MAX_FRAME)
+        .ok_or_else(|| io::Error::other("frame too long"))?;
+    if let Some(space) = whole.first_chunk_mut::<LENGTH>() {
+        *space = number.to_be_bytes();
+    }
     to.write_all(&whole)
+}
+
+/// Octets of a frame's length.
+const LENGTH: usize = 4;
+
+/// Octets that the frame at the head of a buffer takes with its length, as far as that is known.
+pub fn frame_size(buffer: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(*buffer.first_chunk::<LENGTH>()?);
+    let length = usize::try_from(length).ok()?;
+    (length <= MAX_FRAME).then_some(length + LENGTH)
 }
 
 /// Reads one frame; `None` at the end of the stream.
@@ -79,6 +98,19 @@ impl Answer {
     /// As a frame's bytes.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
+    }
+
+    /// Writes it as a frame.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let octets = match self {
+            Self::Content(content) => content.bytes.len(),
+            Self::Contents(list) => list.iter().map(|whole| whole.bytes.len() + 24).sum(),
+            _ => 0,
+        };
+        let mut whole = Vec::with_capacity(octets + 64);
+        whole.extend_from_slice(&[0; LENGTH]);
+        self.put(&mut whole);
+        write_framed(to, whole)
     }
 
     /// From a frame's bytes; `None` if they are not an answer.
@@ -171,7 +203,7 @@ macro_rules! lists {
         }
     )*};
 }
-lists!(u32, (u32, u32), Keyword, Folder, Message);
+lists!(u32, (u32, u32), Keyword, Folder, Message, Whole);
 
 impl<A: Wire, B: Wire> Wire for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
@@ -279,6 +311,7 @@ fields!(Folder: name selectable children);
 fields!(Message: seq uid flags recent keywords date size);
 fields!(Messages: list more);
 fields!(Content: uid size bytes);
+fields!(Whole: uid header bytes);
 fields!(Updates: expunged expunged_uids exists recent changed keywords more);
 fields!(Failed: why text);
 
@@ -335,6 +368,7 @@ tagged!(Request:
     20 Expunge(which);
     21 Poll { expunges };
     22 Watch(on);
+    23 Contents { uids, headers, octets };
 );
 tagged!(Answer:
     0 Done;
@@ -349,6 +383,7 @@ tagged!(Answer:
     9 Updates(updates);
     10 Changed;
     11 Failed(failed);
+    12 Contents(contents);
 );
 
 #[cfg(test)]
@@ -383,6 +418,11 @@ mod tests {
             Request::AppendData(vec![0, 255]),
             Request::Expunge(Expunge::DeletedIn(set)),
             Request::Watch(true),
+            Request::Contents {
+                uids: vec![3, 9],
+                headers: true,
+                octets: 1 << 18,
+            },
         ]
     }
 
@@ -409,6 +449,11 @@ mod tests {
                 why: Why::InUse,
                 text: "locked".into(),
             }),
+            Answer::Contents(vec![Whole {
+                uid: 9,
+                header: 2,
+                bytes: b"\r\n".to_vec(),
+            }]),
             Answer::Updates(Updates {
                 exists: Some(3),
                 changed: vec![message],

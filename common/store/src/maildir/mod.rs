@@ -31,7 +31,8 @@ use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
 use crate::mailbox::{Item, Marks};
-use crate::request::{Change, Why};
+use crate::request::{Change, Whole, Why};
+use crate::session::header_in;
 use crate::spool::Place;
 use crate::trouble::{Result, Trouble};
 
@@ -336,6 +337,41 @@ impl Maildir {
             Why::Gone,
             format!("message {uid} of {} is no more", self.place.folder),
         ))
+    }
+
+    /// Copies of the first of these messages, or of their headers. It ends before one that is not
+    /// where it was, and before one that would make it too much.
+    pub(crate) fn contents(
+        &mut self,
+        uids: &[u32],
+        headers: bool,
+        octets: usize,
+    ) -> Result<Vec<Whole>> {
+        let (mut list, mut room) = (Vec::with_capacity(uids.len().min(1000)), octets);
+        for uid in uids {
+            let Some(record) = self.index(*uid).and_then(|at| self.records.get(at)) else {
+                break;
+            };
+            if !headers && record.item.size > room as u64 {
+                break;
+            }
+            let dir = if record.in_new { &self.new } else { &self.cur };
+            let doing = || format!("read {}", dir.at(&record.file));
+            let (file, size) = match dir.sized(&record.file) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                found => found.doing(doing)?,
+            };
+            let Some(served) = serve::small(&file, size, headers, room).doing(doing)? else {
+                break;
+            };
+            room = room.saturating_sub(served.len());
+            list.push(Whole {
+                uid: *uid,
+                header: header_in(&served) as u64,
+                bytes: served,
+            });
+        }
+        Ok(list)
     }
 
     pub(crate) fn store(

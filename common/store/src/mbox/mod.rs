@@ -6,6 +6,7 @@
 //! before they are told, an expunge goes through a redo file.
 
 mod append;
+mod contents;
 mod edit;
 mod field;
 mod from_line;

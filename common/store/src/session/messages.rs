@@ -59,6 +59,18 @@ impl Session {
         Ok(Answer::Content(Content { uid, size, bytes }))
     }
 
+    pub(super) fn contents(
+        &mut self,
+        uids: &[u32],
+        headers: bool,
+        octets: usize,
+    ) -> Result<Answer> {
+        let open = self.open.as_mut().ok_or_else(not_selected)?;
+        let list = open.mailbox.contents(uids, headers, octets)?;
+        open.check()?;
+        Ok(Answer::Contents(list))
+    }
+
     pub(super) fn store(
         &mut self,
         set: &Set,
@@ -233,6 +245,14 @@ fn each_piece(
 }
 
 /// Octets up to and with the first empty line; all if there is none.
+pub(crate) fn header_in(message: &[u8]) -> usize {
+    if message.starts_with(b"\r\n") {
+        return 2;
+    }
+    memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4)
+}
+
+/// The same of a message that may be large.
 fn header_of(body: &Body) -> Result<u64> {
     let mut at = 0;
     loop {

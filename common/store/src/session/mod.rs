@@ -3,7 +3,7 @@
 mod folders;
 mod messages;
 
-pub(crate) use messages::Slice;
+pub(crate) use messages::{Slice, header_in};
 
 use std::path::PathBuf;
 
@@ -118,6 +118,14 @@ impl Session {
             } => {
                 let length = usize::try_from(length).unwrap_or(MAX_PIECE).min(MAX_PIECE);
                 self.content(uid, part, offset, length)
+            }
+            Request::Contents {
+                uids,
+                headers,
+                octets,
+            } => {
+                let octets = usize::try_from(octets).unwrap_or(MAX_PIECE).min(MAX_PIECE);
+                self.contents(&uids, headers, octets)
             }
             Request::StoreFlags {
                 set,

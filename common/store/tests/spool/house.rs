@@ -133,6 +133,38 @@ impl Reader {
         self.part(uid, Part::Whole, 1 << 20)
     }
 
+    /// The same messages asked for together must be the same octets.
+    fn check_together(&mut self, all: &[(u32, Vec<u8>)]) {
+        for headers in [false, true] {
+            let mut left: Vec<u32> = all.iter().map(|(uid, _)| *uid).collect();
+            while let Some(first) = left.first().copied() {
+                let request = Request::Contents {
+                    uids: left.clone(),
+                    headers,
+                    octets: 5000,
+                };
+                let Answer::Contents(list) = self.ask(request) else {
+                    panic!("no contents");
+                };
+                let mut took = list.len();
+                for whole in &list {
+                    let part = if headers { Part::Header } else { Part::Whole };
+                    assert_eq!(whole.bytes, self.part(whole.uid, part, 1 << 20));
+                    let header = self.part(whole.uid, Part::Header, 1 << 20);
+                    assert_eq!(whole.header, header.len() as u64);
+                }
+                assert!(list.iter().map(|w| w.bytes.len()).sum::<usize>() <= 5000);
+                if took == 0 {
+                    // Too large to be had so.
+                    let part = if headers { Part::Header } else { Part::Whole };
+                    assert!(self.part(first, part, 1 << 20).len() > 2000);
+                    took = 1;
+                }
+                left.drain(..took);
+            }
+        }
+    }
+
     /// All messages' UIDs, sizes checked against the content.
     pub(crate) fn read_all(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut all = Vec::new();
@@ -146,6 +178,7 @@ impl Reader {
             );
             all.push((message.uid, content));
         }
+        self.check_together(&all);
         all
     }
 }
