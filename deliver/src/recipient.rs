@@ -108,3 +108,29 @@ fn make_home(root: &Root, user: &str, uid: Uid, gid: Gid) -> Result<(), Fail> {
     }
     lchown(&home, Some(uid.as_raw()), Some(gid.as_raw())).doing(doing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_a_crash_left_to_root_is_given_to_its_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // nobody else can give a directory away
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let store = root.path(store::spool::STORE);
+        std::fs::create_dir_all(store.join("ann")).unwrap();
+        std::os::unix::fs::symlink("/", store.join("bob")).unwrap();
+        let (uid, gid) = (Uid::from_raw(4711), Gid::from_raw(4712));
+        for name in ["ann", "bob", "cy", "cy"] {
+            make_home(&root, name, uid, gid).unwrap();
+        }
+        for (name, owner) in [("ann", 4711), ("bob", 0), ("cy", 4711)] {
+            let meta = store.join(name).symlink_metadata().unwrap();
+            assert_eq!(meta.uid(), owner, "{name}");
+        }
+        assert!(make_home(&root, "../x", uid, gid).is_err());
+    }
+}

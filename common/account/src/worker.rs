@@ -3,14 +3,14 @@
 //!
 //! In a private root, or without root, there is one uid and no worker: the daemon opens the spool.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use base::{Config, Doing, Fail, Root, Sysexit, privilege, sys};
-use nix::unistd::{Gid, Uid, chown};
+use nix::unistd::{Gid, Uid};
 
 use crate::message::{Service, StoreAccess};
 use crate::user::{User, UserName};
@@ -98,8 +98,42 @@ fn make_home(root: &Root, name: &UserName, uid: Uid, gid: Gid) -> Result<(), Fai
     let path = root.path(store::spool::STORE).join(name.as_str());
     let doing = || format!("make directory {}", path.display());
     match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-        Ok(()) => chown(&path, Some(uid), Some(gid)).doing(doing),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e).doing(doing),
+        Ok(()) => {}
+        // Root's own: whoever made it ended before it was the user's.
+        Err(e)
+            if e.kind() == std::io::ErrorKind::AlreadyExists
+                && path
+                    .symlink_metadata()
+                    .is_ok_and(|m| m.is_dir() && m.uid() == 0) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) => return Err(e).doing(doing),
+    }
+    lchown(&path, Some(uid.as_raw()), Some(gid.as_raw())).doing(doing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_a_crash_left_to_root_is_given_to_its_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // nobody else can give a directory away
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let store = root.path(store::spool::STORE);
+        std::fs::create_dir_all(store.join("ann")).unwrap();
+        std::os::unix::fs::symlink("/", store.join("bob")).unwrap();
+        let (uid, gid) = (Uid::from_raw(4711), Gid::from_raw(4712));
+        for name in ["ann", "bob", "cy", "cy"] {
+            make_home(&root, &UserName::parse(name).unwrap(), uid, gid).unwrap();
+        }
+        let owner = |path: PathBuf| path.symlink_metadata().unwrap().uid();
+        assert_eq!(
+            [owner(store.join("ann")), owner(store.join("cy"))],
+            [4711; 2]
+        );
+        assert_eq!([owner("/".into()), owner(store.join("bob"))], [0; 2]);
     }
 }
