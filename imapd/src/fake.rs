@@ -4,7 +4,7 @@
 
 use store::request::{
     Answer, Change, Content, Expunge, Failed, Folder, Message, Messages, Part, Request, Selected,
-    Status, Updates, Why,
+    Status, Updates, Whole, Why,
 };
 use store::{Flags, FolderName, Keyword, Set};
 
@@ -237,6 +237,30 @@ impl Store {
                 let end = (start + (length as usize).min(50)).min(bytes.len());
                 let (size, bytes) = (bytes.len() as u64, bytes[start..end].to_vec());
                 Ok(Answer::Content(Content { uid, size, bytes }))
+            }
+            Request::Contents {
+                uids,
+                headers,
+                octets,
+            } => {
+                let (mut list, mut left) = (vec![], octets as usize);
+                for uid in uids {
+                    let mail = self.current()?.mails.iter().find(|m| m.uid == uid);
+                    let Some(mail) = mail else { break };
+                    let (header, _) = mime::header::split(&mail.text);
+                    let bytes = if headers { header } else { &mail.text };
+                    // Few at once, and not every message: the session must not care.
+                    if bytes.len() > left || list.len() == 3 || uid % 4 == 0 {
+                        break;
+                    }
+                    left -= bytes.len();
+                    list.push(Whole {
+                        uid,
+                        header: header.len() as u64,
+                        bytes: bytes.to_vec(),
+                    });
+                }
+                Ok(Answer::Contents(list))
             }
             Request::StoreFlags {
                 set,

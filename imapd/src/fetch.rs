@@ -1,13 +1,14 @@
 //! FETCH (RFC 3501 6.4.5) as a machine of its own: requests to the store, pieces of responses out.
 //!
-//! It never holds more than one piece of a message and what `mime` keeps of its structure, however
-//! large the message is: bodies are passed on as they come, and after [`FULL`] octets of output the
-//! machine rests until the client has taken them.
+//! It never holds more than one piece of a large message, or as many octets of small ones that were
+//! read ahead, and what `mime` keeps of a structure: bodies are passed on as they come, and after
+//! [`FULL`] octets of output the machine rests until the client has taken them.
 
 use mime::structure::{Builder, Structure};
-use store::request::{Answer, Change, Content, Message, Part, Request, Why};
+use store::request::{Answer, Change, Message, Part, Request, Why};
 use store::{Flags, Ranges, Set};
 
+use crate::ahead::Ahead;
 use crate::item::{Item, SectionText};
 use crate::response;
 use crate::section::{self, Source};
@@ -18,7 +19,7 @@ const PIECE: u32 = 256 << 10;
 /// Of a header, what ENVELOPE and HEADER.FIELDS look at.
 const HEADER: u32 = 1 << 20;
 /// Output that is enough for a while.
-const FULL: usize = 64 << 10;
+const FULL: usize = 128 << 10;
 
 /// What the machine wants next.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub(crate) struct Fetch {
     marked: Vec<u32>,
     some_gone: bool,
     phase: Phase,
+    ahead: Ahead,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Fetch {
         let marks = marks && items.iter().any(Item::marks_seen);
         let request = Request::Fetch(set.clone());
         let fetch = Self {
+            ahead: Ahead::new(&items),
             items,
             marks,
             set,
@@ -119,6 +122,62 @@ impl Fetch {
 
     /// The store has answered.
     pub(crate) fn answer(&mut self, answer: Answer, out: &mut Vec<u8>) -> Step {
+        let step = match answer {
+            Answer::Contents(list) => {
+                let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Next)
+                else {
+                    let failed = unexpected(&Answer::Contents(list));
+                    return Step::Done(Outcome::Failed(failed));
+                };
+                self.ahead.fill(list);
+                let here = self.ahead.has(reading.message.uid);
+                let step = self.ask(reading);
+                if !here {
+                    // It is gone, or larger than it was said to be: asked for alone it answers so.
+                    return step;
+                }
+                step
+            }
+            answer => self.answered(answer, out),
+        };
+        self.drive(step, out)
+    }
+
+    /// Goes on with what was read ahead; what was not is asked for together with what follows.
+    fn drive(&mut self, mut step: Step, out: &mut Vec<u8>) -> Step {
+        loop {
+            let Step::Ask(Request::Content {
+                uid,
+                part,
+                offset,
+                length,
+            }) = step
+            else {
+                return step;
+            };
+            let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Next) else {
+                return step;
+            };
+            let headers = self.ahead.headers();
+            let Some(whole) = self.ahead.take(uid) else {
+                let rest = self.list.as_slice();
+                let together = self.ahead.plan(&reading.message, rest);
+                let together = together.filter(|_| !reading.begun);
+                self.phase = Phase::Reading(reading);
+                return together.map_or(step, Step::Ask);
+            };
+            match whole.piece(part, offset, length, headers) {
+                Some((size, bytes)) => step = self.read(reading, size, bytes, out),
+                None => {
+                    self.phase = Phase::Reading(reading);
+                    return step;
+                }
+            }
+            self.ahead.put_back(whole);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, out: &mut Vec<u8>) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Next), answer) {
             (Phase::Listing, Answer::Messages(messages)) => {
                 self.more = messages.more;
@@ -132,7 +191,7 @@ impl Fetch {
             // A flag that cannot be set must not keep the message from its reader.
             (Phase::Marking, Answer::Failed(_)) => self.go_on(out),
             (Phase::Reading(reading), Answer::Content(content)) => {
-                self.read(reading, &content, out)
+                self.read(reading, content.size, &content.bytes, out)
             }
             (Phase::Reading(reading), _) if reading.begun => Step::Broken,
             (Phase::Reading(_), Answer::Failed(failed)) if failed.why == Why::Gone => {
@@ -146,10 +205,12 @@ impl Fetch {
 
     /// The client has taken the output.
     pub(crate) fn flushed(&mut self, out: &mut Vec<u8>) -> Step {
-        match std::mem::replace(&mut self.phase, Phase::Next) {
+        out.reserve(FULL + FULL / 4);
+        let step = match std::mem::replace(&mut self.phase, Phase::Next) {
             Phase::Reading(reading) => self.ask(reading),
             _ => self.go_on(out),
-        }
+        };
+        self.drive(step, out)
     }
 
     /// Marks what is to be marked before anything is sent.
@@ -273,21 +334,28 @@ impl Fetch {
         Step::Ask(request)
     }
 
-    fn read(&mut self, mut reading: Box<Reading>, content: &Content, out: &mut Vec<u8>) -> Step {
+    /// Takes a piece of a part that has `size` octets.
+    fn read(
+        &mut self,
+        mut reading: Box<Reading>,
+        size: u64,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
         match &mut reading.asked {
             Asked::Header => {
-                reading.header.extend_from_slice(&content.bytes);
-                let whole = reading.header.len() as u64 >= content.size.min(HEADER.into());
-                if !whole && !content.bytes.is_empty() {
+                reading.header.extend_from_slice(bytes);
+                let whole = reading.header.len() as u64 >= size.min(HEADER.into());
+                if !whole && !bytes.is_empty() {
                     return self.ask(reading);
                 }
             }
             Asked::Structure => {
                 if let Some(builder) = &mut reading.builder {
-                    builder.feed(&content.bytes);
+                    builder.feed(bytes);
                 }
-                reading.offset = reading.offset.saturating_add(content.bytes.len() as u64);
-                if !content.bytes.is_empty() && reading.offset < content.size {
+                reading.offset = reading.offset.saturating_add(bytes.len() as u64);
+                if !bytes.is_empty() && reading.offset < size {
                     return self.ask(reading);
                 }
                 reading.structure = reading.builder.take().map(Builder::finish);
@@ -298,7 +366,7 @@ impl Fetch {
             }
             Asked::Body { source, announced } => {
                 if announced.is_none() {
-                    source.bound(content.size);
+                    source.bound(size);
                     *announced = Some(source.end);
                     let size = source.end.saturating_sub(source.start);
                     reading
@@ -306,19 +374,14 @@ impl Fetch {
                         .extend_from_slice(format!("{{{size}}}\r\n").as_bytes());
                 }
                 let left = source.end.saturating_sub(source.start);
-                let take = usize::try_from(left)
-                    .unwrap_or(usize::MAX)
-                    .min(content.bytes.len());
-                response::body(
-                    &mut reading.line,
-                    content.bytes.get(..take).unwrap_or_default(),
-                );
+                let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                out.append(&mut reading.line);
+                response::body(out, bytes.get(..take).unwrap_or_default());
                 source.start = source.start.saturating_add(take as u64);
                 let finished = source.start >= source.end;
                 if take == 0 && !finished {
                     return Step::Broken;
                 }
-                out.append(&mut reading.line);
                 reading.begun = true;
                 if !finished {
                     return if out.len() >= FULL {
@@ -448,6 +511,7 @@ pub(crate) fn unexpected(answer: &Answer) -> store::Failed {
         Answer::Folders(_) => "Folders",
         Answer::Messages(_) => "Messages",
         Answer::Content(_) => "Content",
+        Answer::Contents(_) => "Contents",
         Answer::Stored(_) => "Stored",
         Answer::Appended { .. } => "Appended",
         Answer::Copied { .. } => "Copied",

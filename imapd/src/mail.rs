@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use net::{Control, Handle};
 use store::request::{Answer, MAX_FRAME, Request};
 use store::watch::Watch;
-use store::{Session, Watcher};
+use store::{Session, Watcher, wire};
 
 use crate::serve::Done;
 
@@ -106,6 +106,10 @@ impl Worker {
 
     /// Octets from the worker; what they complete is added to `news`.
     pub(crate) fn receive(&mut self, bytes: &[u8], news: &mut Vec<News>) -> Result<(), Nonsense> {
+        if let Some(size) = wire::frame_size(&self.partial) {
+            self.partial
+                .reserve(size.saturating_sub(self.partial.len()));
+        }
         self.partial.extend_from_slice(bytes);
         let mut at = 0;
         while let Some((length, rest)) = self

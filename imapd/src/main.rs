@@ -4,6 +4,7 @@
 //! `framer` and `command`, and answers them with the help of `fetch`, `search` and `list`, whose words
 //! `response`, `structure` and `section` write. All but `serve` are pure functions of their input.
 
+mod ahead;
 mod answers;
 mod append;
 mod command;

@@ -235,8 +235,15 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// A piece of it, as Content gives it; `None` if that is beyond what was asked for.
-    pub fn piece(&self, part: Part, offset: u64, length: u32, headers: bool) -> Option<Content> {
+    /// A piece of it as Content gives it, and its part's size; `None` if only `headers` were asked
+    /// for and the part is another.
+    pub fn piece(
+        &self,
+        part: Part,
+        offset: u64,
+        length: u32,
+        headers: bool,
+    ) -> Option<(u64, &[u8])> {
         if headers && part != Part::Header {
             return None;
         }
@@ -249,11 +256,7 @@ impl Whole {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = bytes.get(start..).unwrap_or_default();
         let length = usize::try_from(length).unwrap_or(MAX_PIECE).min(rest.len());
-        Some(Content {
-            uid: self.uid,
-            size: bytes.len() as u64,
-            bytes: rest.get(..length).unwrap_or_default().to_vec(),
-        })
+        Some((bytes.len() as u64, rest.get(..length).unwrap_or_default()))
     }
 }
 

@@ -61,7 +61,9 @@ struct Front {
 impl Front {
     fn send(&self, answer: &Answer) -> Result<(), Fail> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        answer.write(&mut *socket).doing(|| "answer a store request")
+        answer
+            .write(&mut *socket)
+            .doing(|| "answer a store request")
     }
 
     fn changed(&self) {
