@@ -264,26 +264,38 @@ impl Mailbox {
         lines
     }
 
-    /// Copies messages into another folder of the same user, which is made if it is not there.
+    /// Copies messages into another folder of the same user, which is made if it is not there. All of
+    /// them, or it is an error: who saves a message lets go of the one here.
     pub(crate) fn copy_to(&mut self, places: &[usize], to: &FolderName) -> Result<(), Fail> {
-        let uids = places.iter().filter_map(|at| self.uid(*at).ok());
-        let set = Set::Uid(Ranges::of(uids));
-        let copy = Request::Copy {
-            set,
-            to: to.clone(),
-        };
+        let uids: Vec<u32> = places.iter().filter_map(|at| self.uid(*at).ok()).collect();
+        for uids in uids.chunks(AT_ONCE) {
+            let set = Set::Uid(Ranges::of(uids.iter().copied()));
+            let copy = Request::Copy {
+                set,
+                to: to.clone(),
+            };
+            self.copy(copy, uids.len(), to)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, copy: Request, count: usize, to: &FolderName) -> Result<(), Fail> {
         let doing = format!("copy to +{to}");
-        match self.session.handle(copy.clone()) {
-            Answer::Copied { .. } => return Ok(()),
-            Answer::Failed(failed) if failed.why == store::Why::NoSuchFolder => {}
-            other => return Err(unexpected(other, &doing)),
-        }
-        match self.session.handle(Request::Create(to.clone())) {
-            Answer::Done => {}
-            other => return Err(unexpected(other, &doing)),
-        }
-        match self.session.handle(copy) {
-            Answer::Copied { .. } => Ok(()),
+        let answer = match self.session.handle(copy.clone()) {
+            Answer::Failed(failed) if failed.why == store::Why::NoSuchFolder => {
+                match self.session.handle(Request::Create(to.clone())) {
+                    Answer::Done => self.session.handle(copy),
+                    other => return Err(unexpected(other, &doing)),
+                }
+            }
+            answer => answer,
+        };
+        match answer {
+            Answer::Copied { source, .. } if source.len() == count => Ok(()),
+            Answer::Copied { source, .. } => Err(Fail::temp(format!(
+                "{doing}: only {} of {count} are there",
+                source.len()
+            ))),
             other => Err(unexpected(other, &doing)),
         }
     }

@@ -463,6 +463,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_copied_is_not_saved() {
+        let fixture = Fixture::new();
+        let mut reader = fixture.open();
+        fixture.after(&["d 2", "q"]);
+        let saved = reader.command("s 1 2 +work");
+        assert!(saved.unwrap_err().to_string().contains("only 1 of 2"));
+        assert_eq!(reader.mailbox.messages[0].state, State::Plain);
+    }
+
+    #[test]
     fn what_is_saved_is_there() {
         let fixture = Fixture::new();
         fixture.after(&[
