@@ -270,7 +270,9 @@ impl AsFd for Dir {
 
 /// One component that stays where it is.
 fn single(name: &str) -> io::Result<()> {
-    let bad = matches!(name, "" | "." | "..") || name.contains(['/', '\0']) || name.len() > 255;
+    let bad = matches!(name, "" | "." | "..")
+        || memchr::memchr2(b'/', 0, name.as_bytes()).is_some()
+        || name.len() > 255;
     if bad {
         Err(io::ErrorKind::InvalidInput.into())
     } else {

@@ -250,8 +250,9 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
         file => file?,
     };
     let meta = seen.metadata()?;
+    let modified = meta.modified()?;
     let age = SystemTime::now()
-        .duration_since(meta.modified()?)
+        .duration_since(modified)
         .unwrap_or_default();
     let mut text = String::new();
     seen.take(256).read_to_string(&mut text).ok();
@@ -262,10 +263,9 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
         .next()
         .is_some_and(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0))
         && lines.next().is_some_and(|host| host == beneath::host());
-    if age < STALE && !named {
-        return Ok(());
-    }
-    if holder_lives(&text) {
+    // After a crash of the machine its number may be another process's.
+    let gone = !is_elsewhere(&text) && is_before_boot(modified);
+    if !gone && (age < STALE && !named || holder_lives(&text)) {
         return Ok(());
     }
     let aside = format!("{name}.{}", beneath::unique());
@@ -277,6 +277,30 @@ fn break_stale(dir: &Dir, name: &str) -> io::Result<()> {
         log::warn!("removed stale lock {}", dir.at(name));
     }
     dir.unlink(&aside)
+}
+
+/// Whether a dotlock names another host.
+fn is_elsewhere(text: &str) -> bool {
+    let host = text.lines().nth(1).map(str::trim).unwrap_or_default();
+    !host.is_empty() && host != beneath::host()
+}
+
+/// Whether no process that runs now can have made what was last written then.
+fn is_before_boot(then: SystemTime) -> bool {
+    // Boot is known to a second; without it nothing is said.
+    let boot = std::fs::read_to_string("/proc/stat")
+        .ok()
+        .and_then(|text| boot_time(&text));
+    boot.is_some_and(|boot| {
+        then.checked_add(Duration::from_secs(2))
+            .is_some_and(|then| then < boot)
+    })
+}
+
+/// `btime` of proc(5).
+fn boot_time(stat: &str) -> Option<SystemTime> {
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
 /// Whether the process named in a dotlock is there. One of another host, or a lock without a
@@ -365,20 +389,29 @@ mod tests {
     fn a_stale_lock_is_broken_and_a_living_ones_is_not() {
         let (dir, path) = mailbox();
         let dotlock = dir.path().join("ann.lock");
-        let old = SystemTime::now() - Duration::from_secs(400);
+        let boot = boot_time(&std::fs::read_to_string("/proc/stat").unwrap()).unwrap();
+        let (old, crashed) = (
+            SystemTime::now() - Duration::from_secs(400),
+            boot - Duration::from_secs(60),
+        );
+        let elsewhere = "7\nelsewhere.example\n";
         let lives = format!("{}\n{}\n", std::process::id(), beneath::host());
-        for (text, broken) in [
-            (lives.as_str(), false),
-            ("999999999\n", true),
-            ("", true),
-            ("7\nelsewhere.example\n", true),
+        for (text, age, broken) in [
+            // On a machine that came up just now all else is from before.
+            (lives.as_str(), old.max(boot), false),
+            (lives.as_str(), crashed, true),
+            ("1\n", crashed, true),
+            ("999999999\n", old, true),
+            ("", old, true),
+            (elsewhere, old, true),
+            (elsewhere, SystemTime::now(), false),
         ] {
             std::fs::write(&dotlock, text).unwrap();
             File::options()
                 .write(true)
                 .open(&dotlock)
                 .unwrap()
-                .set_modified(old)
+                .set_modified(age)
                 .unwrap();
             assert_eq!(MailLock::acquire(&path, ALL).is_ok(), broken, "{text:?}");
             std::fs::remove_file(&dotlock).ok();

@@ -48,7 +48,7 @@ const MAX_KEYWORDS: usize = 26;
 /// When a directory last changed.
 type Time = (i64, i64);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Record {
     item: Item,
     name: Name,
@@ -206,16 +206,34 @@ impl Maildir {
             self.read = None;
         }
         let mut records = Vec::with_capacity(found.len());
+        let before = std::mem::take(&mut self.records);
+        let mut known: HashMap<(&str, bool), &Record> = HashMap::with_capacity(before.len());
+        known.extend(before.iter().map(|r| ((r.file.as_str(), r.in_new), r)));
         for (file, in_new) in found {
-            if let Some(record) = self.record(file, in_new)? {
-                records.push(record);
+            // A file that kept its name is what it was.
+            let found = match known.get(&(file.as_str(), in_new)) {
+                Some(record) => {
+                    let mut record = Record::clone(record);
+                    record.item.keywords = record.name.keywords() & self.letters();
+                    record.item.recent = in_new;
+                    Ok(Some(record))
+                }
+                None => self.record(file, in_new),
+            };
+            match found {
+                Ok(record) => records.extend(record),
+                Err(trouble) => {
+                    self.records = before;
+                    return Err(trouble);
+                }
             }
         }
+        drop(known);
         if !still {
             // Files in motion may have been missed: what was known stays until we can be sure.
             let seen: std::collections::HashSet<&str> =
                 records.iter().map(|r| r.name.unique.as_str()).collect();
-            let missed: Vec<Record> = std::mem::take(&mut self.records)
+            let missed: Vec<Record> = before
                 .into_iter()
                 .filter(|r| !seen.contains(r.name.unique.as_str()))
                 .collect();

@@ -34,9 +34,7 @@ pub(super) fn small(
         }
     }
     raw.truncate(have);
-    let mut wire = Wire::default();
-    let mut served = wire.feed(&raw);
-    served.extend(wire.finish());
+    let mut served = with_crlf(&raw);
     if headers {
         let header = header_in(&served);
         if header == served.len() && length < stored {
@@ -45,6 +43,24 @@ pub(super) fn small(
         served.truncate(header);
     }
     Ok((served.len() <= room).then_some(served))
+}
+
+/// What [`Wire`] makes of it, for octets that are all there.
+fn with_crlf(raw: &[u8]) -> Vec<u8> {
+    let lines = memchr::memchr_iter(b'\n', raw);
+    let mut out = Vec::with_capacity(raw.len() + lines.clone().count());
+    let mut copied = 0;
+    for at in lines {
+        let line = raw.get(copied..at).unwrap_or_default();
+        out.extend_from_slice(line);
+        if !line.ends_with(b"\r") {
+            out.push(b'\r');
+        }
+        out.push(b'\n');
+        copied = at + 1;
+    }
+    out.extend_from_slice(raw.get(copied..).unwrap_or_default());
+    out
 }
 
 /// LF line ends made CRLF; those that are CRLF already stay.
@@ -90,5 +106,30 @@ impl Wire {
         self.lines = lines;
         self.count += self.out.len() as u64;
         std::mem::take(&mut self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_give_the_same() {
+        for (raw, served) in [
+            ("", ""),
+            ("\n", "\r\n"),
+            ("a", "a"),
+            ("a\r", "a\r"),
+            ("a\n\nb\r\n\r\r\n\rc\n\n", "a\r\n\r\nb\r\n\r\r\n\rc\r\n\r\n"),
+        ] {
+            assert_eq!(with_crlf(raw.as_bytes()), served.as_bytes(), "{raw:?}");
+            let mut wire = Wire::default();
+            let mut out = Vec::new();
+            for piece in raw.as_bytes().chunks(1) {
+                out.extend(wire.feed(piece));
+            }
+            out.extend(wire.finish());
+            assert_eq!(out, served.as_bytes(), "{raw:?}");
+        }
     }
 }

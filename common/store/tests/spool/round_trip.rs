@@ -169,3 +169,24 @@ fn a_message_larger_than_memory_is_streamed() {
         assert!(reader.whole(uid) == big);
     }
 }
+
+#[test]
+fn a_last_line_without_an_end_is_not_given_one_in_a_maildir() {
+    let house = House::new("maildir");
+    house.deliver("d1", b"Subject: x\r\n\r\none\r\nlast");
+    let mut reader = house.reader();
+    assert_eq!(
+        reader.read_all()[0].1,
+        b"Subject: x\r\n\r\none\r\nlast".to_vec()
+    );
+    assert_eq!(reader.messages()[0].size, 23);
+    let file = std::fs::read_dir(house.inbox().join("cur"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    assert_eq!(std::fs::read(&file).unwrap(), b"Subject: x\n\none\nlast");
+    let name = file.file_name().unwrap().to_str().unwrap();
+    assert!(name.contains(",S=20,W=23,"), "{name}");
+}

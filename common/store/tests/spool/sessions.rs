@@ -296,3 +296,50 @@ fn a_batch_is_delivered_in_one_go() {
         assert_eq!(all[19].1, b"Subject: 19\r\n\r\n");
     }
 }
+
+#[test]
+fn a_second_login_writes_nothing() {
+    for house in houses() {
+        let inbox = house.inbox();
+        for n in 1..=20 {
+            house.deliver(
+                &format!("d{n}"),
+                format!("A: {n}\r\n\r\n{n}\r\n").as_bytes(),
+            );
+        }
+        if inbox.is_dir() {
+            std::fs::write(inbox.join("new/1.foreign"), "A: b\n\nc\n").unwrap();
+        } else {
+            let mut text = std::fs::read(&inbox).unwrap();
+            text.extend(b"From x Sun Nov 22 10:00:00 2026\nA: b\n\nc\n\n");
+            std::fs::write(&inbox, text).unwrap();
+        }
+        let all = house.reader().read_all();
+        assert_eq!(all.len(), 21);
+        let before = state(&inbox);
+        assert_eq!(house.reader().read_all(), all);
+        assert_eq!(state(&inbox), before);
+    }
+}
+
+/// Names, inodes and times of what is there.
+fn state(path: &std::path::Path) -> Vec<(std::path::PathBuf, u64, i64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut all = Vec::new();
+    let mut todo = vec![path.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = std::fs::metadata(&path).unwrap();
+        if meta.is_dir() {
+            todo.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+        let (time, nanos) = (meta.mtime(), meta.mtime_nsec());
+        all.push((path, meta.ino(), time, nanos, meta.ctime_nsec()));
+    }
+    all.sort();
+    all
+}
