@@ -260,7 +260,10 @@ impl Maildir {
         Pending { dirs, files }.commit(&mut new)?;
         drop(lock);
         self.read = None;
-        self.refresh(false)?;
+        if let Err(trouble) = self.refresh(false) {
+            // They are stored: a no would make the client send again. The next look reads them.
+            log::debug!("{}", trouble.fail);
+        }
         Ok(uids)
     }
 }

@@ -434,10 +434,12 @@ impl Mbox {
         let pending = begin_locked(&self.place, lock, &mut new)?;
         let uids: Vec<u32> = pending.rendered.iter().map(|r| r.stamp.uid).collect();
         pending.commit(&mut new)?;
-        self.refresh(false)?;
+        let refreshed = self.refresh(false);
         if !uids.contains(&0) {
+            // They are stored, whoever has the lock now: a no would make the client send again.
             return Ok(uids);
         }
+        refreshed?;
         // The file had no place for the last UID, so the UIDs were given by the reading just now.
         let items: Vec<u32> = self.items().map(|item| item.uid).collect();
         Ok(items

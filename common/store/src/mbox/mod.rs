@@ -159,12 +159,12 @@ impl Mbox {
         vec![self.place.dir.path().join(&self.place.name)]
     }
 
-    /// Where a UID's record is. They ascend, a pseudo message's is 0.
+    /// Where a UID's record is. They ascend; a pseudo message's is 0, and so are those at the end
+    /// which another program has just appended and which have no UID yet.
     fn index(&self, uid: u32) -> Option<usize> {
-        let found = self
-            .records
-            .binary_search_by_key(&uid, |r| r.item.uid)
-            .ok()?;
+        let last = self.records.iter().rposition(|r| r.item.uid > 0)?;
+        let known = self.records.get(..=last)?;
+        let found = known.binary_search_by_key(&uid, |r| r.item.uid).ok()?;
         (uid > 0).then_some(found)
     }
 

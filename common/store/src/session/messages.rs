@@ -180,8 +180,8 @@ impl Session {
         for uid in uids {
             match open.mailbox.content(uid) {
                 Ok(body) => each_piece(&body, |piece| all.push(piece))?,
-                // Expunged by another session: not there to be copied.
-                Err(trouble) if trouble.why == Why::Gone => continue,
+                // Also where another session expunged one: a client that deletes what it copied
+                // must not hear OK for less than all (RFC 3501 6.4.7, RFC 2180 4.4).
                 Err(trouble) => return Err(trouble),
             }
             if let Some(item) = open.mailbox.item(uid) {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use store::{Answer, Change, Expunge, Flags, Keyword, Request, Set, Why};
+use store::{Answer, Change, Expunge, Flags, Keyword, Part, Request, Set, Why};
 
 use crate::house::{House, folder, houses};
 
@@ -371,4 +371,33 @@ fn a_large_mailbox_is_read_to_its_end_first_and_verified_soon() {
     reader.poll();
     assert!(reader.messages()[500].flags.has(Flags::SEEN));
     assert_eq!(house.reader().uids(), reader.uids());
+}
+
+/// A reader looked for a UID among records of which the last had none yet, and found nothing.
+#[test]
+fn messages_are_not_gone_because_another_program_appended() {
+    let house = House::new("mbox");
+    for n in 1..=10 {
+        house.deliver(
+            &format!("d{n}"),
+            format!("Subject: {n}\r\n\r\n{n}\r\n").as_bytes(),
+        );
+    }
+    let mut reader = house.reader();
+    let uids = reader.uids();
+    append(
+        &house,
+        &format!("{FROM}Subject: x\n\none\n\n{FROM}Subject: y\n\ntwo\n\n"),
+    );
+    for uid in uids {
+        let (part, offset, length) = (Part::Whole, 0, 1000);
+        let asked = Request::Content {
+            uid,
+            part,
+            offset,
+            length,
+        };
+        let answer = reader.session.handle(asked);
+        assert!(matches!(answer, Answer::Content(_)), "{uid}: {answer:?}");
+    }
 }
