@@ -170,7 +170,7 @@ pub(crate) fn date_time(input: &[u8]) -> Parsed<'_, i64> {
         let zone: i64 = std::str::from_utf8(zone).ok()?.parse().ok()?;
         let offset = (zone / 100 * 60 + zone % 100) * if sign == '-' { -60 } else { 60 };
         let good = h < 24 && min < 60 && s <= 60 && zone % 100 < 60;
-        let time = i64::from(h * 3600 + min * 60 + s);
+        let time = i64::from(h) * 3600 + i64::from(min) * 60 + i64::from(s);
         good.then_some(day(d, m, y)? * 86_400 + time - offset)
     };
     match seconds() {
@@ -301,6 +301,7 @@ mod tests {
             836_707_465
         );
         for bad in [
+            "\"17-Jul-1996 4294967295:44:25 +0000\"",
             "\"17-Jul-1996 25:44:25 -0700\"",
             "\"17-Jul-1996\"",
             "17-Jul-1996 02:44:25 -0700",

@@ -41,7 +41,7 @@ use account::{Checkpw, Service};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, activate, poll};
-use store::{Spool, Watcher};
+use store::Watcher;
 
 use crate::options::Opts;
 use crate::serve::{Connection, IMAP, IMAPS, Shared};
@@ -69,16 +69,13 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let sockets = activate::listen(&listens, opts.inetd)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Imap)?;
     // Where a login brings a worker with it, this process reads no mail itself.
-    let spool = match privilege::is_installed_root(&root) {
-        true => None,
-        false => Some(Spool::open(&root, &conf)?),
-    };
+    let local = (!privilege::is_installed_root(&root)).then(|| (root.clone(), conf.clone()));
     privilege::drop_to(&root, privilege::FRONT_USER)?;
 
     for (address, service) in sockets.addresses() {
         log::info!("listening on {address} ({service})");
     }
-    let watcher = if spool.is_some() {
+    let watcher = if local.is_some() {
         Some(Watcher::start()?)
     } else {
         None
@@ -88,7 +85,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         message_size: conf.message_size_limit,
         plaintext_login: conf.plaintext_login,
         checkpw,
-        spool,
+        local,
         watcher,
     });
     let options = net::Options {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use account::{Answer as Verdict, Checkpw, Grant, Mechanism, Request as Login, StoreAccess};
-use base::Fail;
 use base::config::PlaintextLogin;
 use base::escape::escape;
+use base::{Config, Fail, Root};
 use net::{Accepted, Closed, Control, Encryption, Handle, Peer, Protocol, TlsInfo};
 use store::request::{Answer, Failed, Why};
 use store::{Session as Store, Spool, Watcher};
@@ -24,8 +24,19 @@ pub(crate) struct Shared {
     pub(crate) plaintext_login: PlaintextLogin,
     pub(crate) checkpw: Checkpw,
     /// Where this process reads the mail itself.
-    pub(crate) spool: Option<Spool>,
+    pub(crate) local: Option<(Root, Config)>,
     pub(crate) watcher: Option<Watcher>,
+}
+
+impl Shared {
+    /// The user's mail, read in this process. The spool is opened for each login, so that one that
+    /// is mounted later is found.
+    fn open(&self, user: &str) -> Result<Box<Store>, Fail> {
+        let Some((root, config)) = &self.local else {
+            return Err(Fail::temp("a login without a way to the mail"));
+        };
+        Ok(Box::new(Spool::open(root, config)?.session(user)?))
+    }
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -265,13 +276,13 @@ impl Connection {
                     self.no_mail(&Fail::io(format!("reach the worker of {user}"), e), control);
                 }
             },
-            StoreAccess::Pool => match self.shared.spool.clone() {
-                Some(spool) => control.job(move || {
-                    let opened = spool.session(&user).map(Box::new);
+            StoreAccess::Pool => {
+                let shared = Arc::clone(&self.shared);
+                control.job(move || {
+                    let opened = shared.open(&user);
                     Done::Opened(user, opened)
-                }),
-                None => self.no_mail(&Fail::temp("a login without a way to the mail"), control),
-            },
+                });
+            }
             StoreAccess::None => self.no_mail(&Fail::temp("a login without mail"), control),
         }
     }
