@@ -5,7 +5,7 @@
 //! More than the RFC says is allowed in two places, because so much of the world needs it: blanks
 //! after `FROM:` and `TO:`, and blanks at the end of the line.
 
-use base::address::{self, Address, LocalPart, MAX_PATH, ReversePath};
+use base::address::{self, Address, LocalPart, MAX_LOCAL_PART, MAX_PATH, ReversePath};
 use base::envelope::Body;
 use nom::branch::alt;
 use nom::bytes::complete::{tag_no_case, take_while, take_while1};
@@ -126,7 +126,7 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
                 ReversePath::Null => None,
                 ReversePath::Address(address) => Some(Path::Full(address)),
             }),
-            map(address::bare_local, |local| Some(Path::Local(local))),
+            map(bare_local, |local| Some(Path::Local(local))),
         )),
     );
     let (from, parameters) = path_and_parameters(rest, from, &reply::BAD_SENDER)?;
@@ -159,10 +159,7 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
 fn rcpt(rest: &[u8]) -> Result<Path, Reply> {
     let to = preceded(
         (tag_no_case("TO:"), take_while(|b| b == b' ')),
-        alt((
-            map(address::path, Path::Full),
-            map(address::bare_local, Path::Local),
-        )),
+        alt((map(address::path, Path::Full), map(bare_local, Path::Local))),
     );
     let (path, parameters) = path_and_parameters(rest, to, &reply::BAD_RECIPIENT)?;
     // We offer none.
@@ -171,6 +168,14 @@ fn rcpt(rest: &[u8]) -> Result<Path, Reply> {
     } else {
         Err(reply::UNKNOWN_PARAMETER)
     }
+}
+
+/// A local-part alone, within RFC 5321 4.5.3.1.1: a longer one could not be read back from the queue.
+fn bare_local(input: &[u8]) -> Parsed<'_, LocalPart> {
+    verify(address::bare_local, |local: &LocalPart| {
+        local.as_str().len() <= MAX_LOCAL_PART
+    })
+    .parse(input)
 }
 
 type Parameters<'a> = Vec<(&'a [u8], Option<&'a [u8]>)>;
@@ -352,7 +357,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told() {
         let long = format!("RCPT TO:<@{}:a@b>", ["a"; 200].join(".a,@"));
+        // No entry of the queue could be read with it.
+        let name = "a".repeat(MAX_LOCAL_PART + 1);
+        let (sender, recipient) = (format!("MAIL FROM:<{name}>"), format!("RCPT TO:<{name}>"));
         let table: &[(&str, &Reply)] = &[
+            (&sender, &reply::BAD_SENDER),
+            (&recipient, &reply::BAD_RECIPIENT),
             ("", &reply::UNKNOWN_COMMAND),
             ("XYZZY", &reply::UNKNOWN_COMMAND),
             ("EHLO", &reply::BAD_HELLO),
