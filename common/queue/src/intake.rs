@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, BufRead};
 use std::time::{Duration, SystemTime};
 
-use base::{Doing, Fail};
+use base::{Doing, Fail, Sysexit};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
@@ -54,6 +54,8 @@ enum One {
     /// Taken in before, gone, or none of our business.
     Nothing,
     Left,
+    /// Not to be read now, which is no reason to keep the others waiting.
+    Trouble(String),
     Garbage(String),
 }
 
@@ -86,20 +88,29 @@ impl Intake {
             return Ok(done);
         };
         let mut names = Vec::new();
+        let mut fresh: usize = 0;
         self.queue.dir(Place::Drop)?.names(|name| {
+            // What has to stay there does not hide what came later.
+            fresh += usize::from(!self.warned.contains(name));
             names.push(name.to_owned());
-            names.len() < NAMES
+            fresh < NAMES
         })?;
         names.sort_unstable();
         self.warned.retain(|name| names.binary_search(name).is_ok());
         let mut users = HashMap::new();
         let mut batch = Vec::new();
+        let mut room = self.room_for_damage()?;
         for name in names {
             match self.one(&name, &mut users, &mut judge)? {
                 One::Sealed(sealed) => batch.push(sealed),
                 One::Nothing => (),
                 One::Left => done.left += 1,
-                One::Garbage(reason) => self.put_away(&name, &reason, &mut done)?,
+                One::Trouble(reason) => {
+                    let shown = base::escape::escape(name.as_encoded_bytes()).to_string();
+                    self.warn(&name, &format!("drop/{shown}: {reason}: left there"));
+                    done.left += 1;
+                }
+                One::Garbage(reason) => self.put_away(&name, &reason, &mut room, &mut done)?,
             }
             if batch.len() == BATCH {
                 done.accepted
@@ -245,7 +256,7 @@ impl Intake {
     ) -> Result<One, Fail> {
         let contents = match file::read(file, Depth::Verify) {
             Ok(contents) => contents,
-            Err(Unreadable::Io(e)) => return Err(Fail::io(format!("read drop/{id}"), e)),
+            Err(Unreadable::Io(e)) => return Ok(One::Trouble(e.to_string())),
             Err(other) => return Ok(One::Garbage(other.to_string())),
         };
         let dropped = Dropped::read(id, uid, &contents);
@@ -256,7 +267,13 @@ impl Intake {
             Verdict::Later => return Ok(One::Left),
         };
         let origin = Origin::now(Source::Submission { uid });
-        let mut draft = self.queue.draft_as(id, lane, &envelope, &origin)?;
+        let mut draft = match self.queue.draft_as(id, lane, &envelope, &origin) {
+            // A file that its owner wrote without sendmail(1), at the limit of what a record holds.
+            Err(fail) if fail.code() == Sysexit::DataErr => {
+                return Ok(One::Garbage(fail.to_string()));
+            }
+            other => other?,
+        };
         draft.write(&prologue)?;
         let prologue = draft.size();
         let mut sum = 0;
@@ -271,7 +288,7 @@ impl Intake {
                 {
                     return Ok(One::Garbage("it changed while it was read".into()));
                 }
-                Err(e) => return Err(Fail::io(format!("read drop/{id}"), e)),
+                Err(e) => return Ok(One::Trouble(e.to_string())),
             };
             sum = crc32c::crc32c_append(sum, part);
             draft.write(part)?;
@@ -301,19 +318,30 @@ impl Intake {
         Ok(self.queue.let_go(batch))
     }
 
+    /// How many files `damaged/` may still get from `drop/`.
+    fn room_for_damage(&self) -> Result<usize, Fail> {
+        let mut room = MAX_DAMAGED;
+        self.queue.dir(Place::Damaged)?.names(|_| {
+            room = room.saturating_sub(1);
+            room > 0
+        })?;
+        Ok(room)
+    }
+
     /// Out of the way, with its reason in the log; once.
-    fn put_away(&mut self, name: &OsStr, reason: &str, done: &mut TakenIn) -> Result<(), Fail> {
+    fn put_away(
+        &mut self,
+        name: &OsStr,
+        reason: &str,
+        room: &mut usize,
+        done: &mut TakenIn,
+    ) -> Result<(), Fail> {
         let (drop, damaged) = (
             self.queue.dir(Place::Drop)?,
             self.queue.dir(Place::Damaged)?,
         );
-        let mut there = 0;
-        damaged.names(|_| {
-            there += 1;
-            there < MAX_DAMAGED
-        })?;
         let shown = base::escape::escape(name.as_encoded_bytes()).to_string();
-        if there < MAX_DAMAGED {
+        if *room > 0 {
             // A name of its own: it may be no queue id, or that of something which is there.
             let id = QueueId::generate()?;
             match damaged.take_as(drop, name, id.as_str().as_ref()) {
@@ -323,6 +351,7 @@ impl Intake {
                         damaged.name(id.as_str())
                     );
                     done.refused += 1;
+                    *room = room.saturating_sub(1);
                     return Ok(());
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -464,6 +493,22 @@ mod tests {
         assert_eq!(ids(&queue, Place::Relay), [theirs]);
         assert_eq!(std::fs::read_dir(&place).unwrap().count(), 2);
         assert_eq!(queue.list().unwrap().len(), 2 + 8 + 1);
+    }
+
+    #[test]
+    fn an_envelope_that_no_entry_can_hold_stops_nobody() {
+        let (dir, queue) = scratch();
+        // Its record is as long as it may be, and the entry's has a sender and a lane too.
+        let mut poison = letter();
+        poison.envid = Some("x".repeat(64 * 1024 - 5 - 13));
+        for _ in 0..2 {
+            let bad = Submission::create(&Root::new(dir.path()), &poison).unwrap();
+            bad.commit().unwrap();
+            submit(dir.path(), b"good");
+        }
+        let done = intake(&queue).run(accept).unwrap();
+        assert_eq!((done.accepted.len(), done.refused), (2, 2));
+        assert_eq!(ids(&queue, Place::Drop), []);
     }
 
     /// The child process of the next tests.
