@@ -49,10 +49,11 @@ pub(crate) struct Board {
 struct State {
     by_time: BTreeSet<(SystemTime, QueueId)>,
     due: HashMap<QueueId, SystemTime>,
-    busy: HashSet<QueueId>,
+    /// In work; with the destination that they waited for before.
+    busy: HashMap<QueueId, Option<NextHop>>,
     parked: HashSet<QueueId>,
-    /// Of those that are due, who waited for a place before.
-    again: HashSet<QueueId>,
+    /// Of those that are due, who waited for a place before, and where.
+    again: HashMap<QueueId, NextHop>,
     /// In a single run: what had its turn.
     tried: HashSet<QueueId>,
     destinations: Destinations<NextHop, QueueId>,
@@ -67,9 +68,9 @@ impl Board {
             state: Mutex::new(State {
                 by_time: BTreeSet::new(),
                 due: HashMap::new(),
-                busy: HashSet::new(),
+                busy: HashMap::new(),
                 parked: HashSet::new(),
-                again: HashSet::new(),
+                again: HashMap::new(),
                 tried: HashSet::new(),
                 destinations: Destinations::new(),
                 paused: None,
@@ -91,9 +92,9 @@ impl Board {
                 return;
             }
             state.schedule(id, SystemTime::UNIX_EPOCH);
-        } else if !state.busy.contains(&id)
+        } else if !state.busy.contains_key(&id)
             && !state.parked.contains(&id)
-            && !state.again.contains(&id)
+            && !state.again.contains_key(&id)
         {
             state.schedule(id, due);
         } else {
@@ -127,8 +128,9 @@ impl Board {
                 (None, Some(&(due, id))) => match due.duration_since(clock) {
                     Err(_) | Ok(Duration::ZERO) => {
                         state.forget(&id);
-                        state.busy.insert(id);
-                        let again = state.again.remove(&id);
+                        let waited_for = state.again.remove(&id);
+                        let again = waited_for.is_some();
+                        state.busy.insert(id, waited_for);
                         // Whoever watched the clock is busy now: another takes over.
                         if !state.by_time.is_empty() {
                             self.changed.notify_one();
@@ -147,16 +149,23 @@ impl Board {
     /// Ends what [`Board::take`] began.
     pub(crate) fn done(&self, id: QueueId, ended: &Ended) {
         let mut state = self.state();
-        state.busy.remove(&id);
+        let waited_for = state.busy.remove(&id).flatten();
         match ended {
             Ended::Due(due) if !self.once => state.schedule(id, *due),
             Ended::Finished | Ended::Due(_) => (),
             Ended::Waits(destination) => match state.destinations.wait(destination, id) {
-                Some(id) => state.resume(id),
+                Some(id) => state.resume(id, destination),
                 None => {
                     state.parked.insert(id);
                 }
             },
+        }
+        // It may have gone elsewhere, or be gone: the place that it was given is another's.
+        if let Some(destination) = waited_for {
+            for id in state.destinations.pass(&destination) {
+                state.resume(id, &destination);
+                self.changed.notify_one();
+            }
         }
         // The worker that says this looks for the next turn itself.
         if state.stopping {
@@ -175,8 +184,7 @@ impl Board {
             .destinations
             .leave(destination, visit, backoff, Instant::now());
         for id in freed {
-            state.parked.remove(&id);
-            state.resume(id);
+            state.resume(id, destination);
             self.changed.notify_one();
         }
     }
@@ -219,8 +227,9 @@ impl State {
         self.by_time.insert((due, id));
     }
 
-    fn resume(&mut self, id: QueueId) {
-        self.again.insert(id);
+    fn resume(&mut self, id: QueueId, destination: &NextHop) {
+        self.parked.remove(&id);
+        self.again.insert(id, destination.clone());
         self.schedule(id, SystemTime::UNIX_EPOCH);
     }
 
@@ -242,6 +251,11 @@ mod tests {
     const BACKOFF: Backoff = Backoff {
         min: Duration::from_secs(60),
         max: Duration::from_secs(600),
+    };
+
+    const NO_PAUSE: Backoff = Backoff {
+        min: Duration::ZERO,
+        max: Duration::ZERO,
     };
 
     fn id() -> QueueId {
@@ -292,6 +306,32 @@ mod tests {
         (1..open).for_each(|_| board.leave(&there(), Visit::Unknown, BACKOFF));
         board.done(a, &Ended::Waits(there()));
         assert_eq!(board.take().map(|turn| turn.id), Some(a));
+    }
+
+    #[test]
+    fn who_does_not_take_its_place_leaves_it_to_the_others() {
+        for once in [false, true] {
+            let board = Board::new(once);
+            assert_eq!(board.enter(&there()), Entrance::Open);
+            board.leave(&there(), Visit::Unreached("refused".into()), NO_PAUSE);
+            // One at a time finds out whether it is back, and finds it dead again.
+            assert_eq!(board.enter(&there()), Entrance::Open);
+            let waiting: Vec<_> = (0..5).map(|_| id()).collect();
+            for id in &waiting {
+                board.announce(*id, SystemTime::UNIX_EPOCH);
+                assert_eq!(board.take().map(|turn| turn.id), Some(*id));
+            }
+            for id in &waiting {
+                board.done(*id, &Ended::Waits(there()));
+            }
+            board.leave(&there(), Visit::Reached, BACKOFF);
+            // The operator has removed them all meanwhile.
+            for _ in &waiting {
+                let turn = board.take().unwrap();
+                board.done(turn.id, &Ended::Finished);
+            }
+            assert!(board.state().is_idle());
+        }
     }
 
     #[test]

@@ -137,6 +137,18 @@ impl<D: Hash + Eq + Clone, P> Destinations<D, P> {
         known.waiting.drain(..free).collect()
     }
 
+    /// Somebody who was let in did not come; gives who may be tried instead. Where others are
+    /// there, they let the next in when they leave.
+    pub(crate) fn pass(&mut self, destination: &D) -> Vec<P> {
+        match self.known.get_mut(destination) {
+            Some(known) if known.busy == 0 => {
+                let free = known.limit.min(known.waiting.len());
+                known.waiting.drain(..free).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Somebody waits for a place there; given back at once where there is one.
     pub(crate) fn wait(&mut self, destination: &D, who: P) -> Option<P> {
         let known = self.known.entry(destination.clone()).or_default();

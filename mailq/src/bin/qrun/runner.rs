@@ -34,6 +34,8 @@ const PER_USER: usize = 1000;
 const SPARE: u64 = 1 << 20;
 /// The pause after a trouble of our own.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The pause of an entry that alone has trouble.
+const REST: Duration = Duration::from_secs(60);
 /// An entry that somebody else has, or that has trouble, is looked at again then.
 const SOON: Duration = Duration::from_secs(2);
 /// Conversations under way are given this long to end at SIGTERM; who is cut off is tried again.
@@ -153,10 +155,14 @@ impl Runner {
             .doing(|| "start a thread")
     }
 
-    /// One turn of one entry. Whatever goes wrong here is ours: everybody rests a little.
+    /// One turn of one entry. Whatever goes wrong here is ours. Where it would meet every entry
+    /// everybody rests a little, else this one does.
     fn attempt(&self, turn: Turn) -> Ended {
         self.try_once(turn).unwrap_or_else(|fail| {
             log::error!("{}: {fail}", turn.id);
+            if !is_shared(&fail) {
+                return Ended::Due(SystemTime::now() + REST);
+            }
             self.board.pause(PAUSE);
             Ended::Due(SystemTime::now() + SOON + PAUSE)
         })
@@ -278,6 +284,20 @@ impl Runner {
         }
         start.elapsed()
     }
+}
+
+/// Whether a trouble of ours is every entry's: of the disk, of descriptors, of memory.
+fn is_shared(fail: &Fail) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS};
+    use std::io::ErrorKind::{
+        AddrNotAvailable, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let number = fail.io_error().and_then(std::io::Error::raw_os_error);
+    number.is_some_and(|n| [EMFILE, ENFILE, ENOBUFS].contains(&n))
+        || matches!(
+            fail.kind(),
+            Some(StorageFull | QuotaExceeded | ReadOnlyFilesystem | OutOfMemory | AddrNotAvailable)
+        )
 }
 
 /// The signals that we take: each writes a byte, so that waiting for them is reading.

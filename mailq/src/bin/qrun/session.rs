@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use base::{Fail, Status};
@@ -56,7 +56,7 @@ pub(crate) fn run(
     let peer = peer(target, port);
     let stream = match TcpStream::connect_timeout(&SocketAddr::new(target.ip, port), CONNECT) {
         Ok(stream) => stream,
-        Err(e) if is_ours(&e) => return Err(Ours::System(e)),
+        Err(e) if is_ours(&e, target.ip) => return Err(Ours::System(e)),
         Err(e) => return Ok(unreachable(mail, &peer, &e)),
     };
     let size = Duration::from_secs(mail.size / SLOWEST);
@@ -94,11 +94,15 @@ fn tls_name(target: &Target) -> String {
     }
 }
 
-/// Errors that say something about this host, not about the other one.
-fn is_ours(e: &io::Error) -> bool {
+/// Errors that say something about this host, not about the other one. A host that has no IPv6
+/// finds no address of its own for the way there; that one cannot be reached, others can.
+fn is_ours(e: &io::Error, ip: IpAddr) -> bool {
     use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    e.raw_os_error()
-        .is_some_and(|n| [EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&n))
+    match e.raw_os_error() {
+        Some(EADDRNOTAVAIL) => ip.to_canonical().is_ipv4(),
+        Some(n) => [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&n),
+        None => false,
+    }
 }
 
 fn unreachable(mail: &Mail, peer: &str, e: &io::Error) -> Outcome {

@@ -78,6 +78,8 @@ impl Us for Ourselves<'_> {
     }
 
     fn is_our_address(&self, ip: IpAddr) -> bool {
+        // `::ffff:127.0.0.1` is loopback too.
+        let ip = ip.to_canonical();
         let ours = ip.is_loopback() || ip.is_unspecified() || self.world.addresses.contains(&ip);
         ours && self.port == self.world.smtp_port
     }

@@ -62,6 +62,17 @@ fn nobody_there() {
 }
 
 #[test]
+fn a_host_without_ipv6_tries_the_others() {
+    let v6 = "2001:db8::1".parse().unwrap();
+    let v4 = "192.0.2.1".parse().unwrap();
+    let is_ours = |number, ip| is_ours(&io::Error::from_raw_os_error(number), ip);
+    assert!(!is_ours(nix::libc::EADDRNOTAVAIL, v6));
+    assert!(is_ours(nix::libc::EADDRNOTAVAIL, v4));
+    assert!(is_ours(nix::libc::EMFILE, v6));
+    assert!(!is_ours(nix::libc::ENETUNREACH, v4));
+}
+
+#[test]
 fn servers_that_misbehave_only_defer() {
     let giant: Vec<u8> = b"250-"
         .iter()
