@@ -47,6 +47,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Whether the next octet begins a line.
+    pub(crate) fn is_at_start(&self) -> bool {
+        !self.given && self.head.is_empty() && !self.cr
+    }
+
     pub(crate) fn feed(&mut self, mut chunk: &[u8], sink: &mut (impl FnMut(Event<'_>) + ?Sized)) {
         if self.cr && chunk.first().is_some_and(|b| *b != b'\n') {
             self.cr = false;

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use base::Doing;
 use base::sys::LockKind;
 
-use super::Mbox;
-use super::scan::{Record, Serve, each_piece};
+use super::scan::{Record, Serve};
+use super::{Mbox, bulk};
 use crate::request::Whole;
 use crate::trouble::Result;
 
@@ -84,10 +85,17 @@ impl Window<'_> {
         let Some(raw) = self.octets(record.header, stored)? else {
             return Ok(None);
         };
+        let header = usize::try_from(record.header_length).unwrap_or(usize::MAX);
+        let Some((header, body)) = raw.split_at_checked(header) else {
+            return Ok(None);
+        };
+        // The hash tells that the header still ends here.
         let mut serve = Serve::default();
-        let mut bytes = serve.feed(raw);
+        let mut bytes = serve.feed(header);
         let (rest, hash) = serve.finish();
         bytes.extend_from_slice(&rest);
+        bytes.reserve(body.len() + body.len() / 16);
+        bulk::serve(body, &mut bytes);
         if bytes.len() < size || hash != record.hash {
             return Ok(None);
         }
@@ -108,14 +116,30 @@ impl Window<'_> {
         let range = match within(self) {
             Some(range) => range,
             None => {
-                self.bytes.clear();
                 self.start = start;
-                let to = start.saturating_add(length.max(self.least) as u64);
-                let bytes = &mut self.bytes;
-                each_piece(self.file, start, to, |piece| bytes.extend_from_slice(piece))?;
+                self.read(length.max(self.least))?;
                 0..length
             }
         };
         Ok(self.bytes.get(range))
+    }
+
+    /// Reads so many octets, or up to the end of the file.
+    fn read(&mut self, length: usize) -> io::Result<()> {
+        self.bytes.resize(length, 0);
+        let mut have = 0;
+        while let Some(space) = self.bytes.get_mut(have..).filter(|s| !s.is_empty()) {
+            match self.file.read_at(space, self.start + have as u64) {
+                Ok(0) => break,
+                Ok(n) => have += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    self.bytes.clear();
+                    return Err(e);
+                }
+            }
+        }
+        self.bytes.truncate(have);
+        Ok(())
     }
 }

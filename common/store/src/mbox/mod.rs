@@ -6,6 +6,7 @@
 //! before they are told, an expunge goes through a redo file.
 
 mod append;
+mod bulk;
 mod contents;
 mod edit;
 mod field;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::bulk;
 use super::field::{self, Field};
 use super::from_line;
 use crate::flags::Table;
@@ -73,8 +74,16 @@ pub(crate) fn scan(
         bad: None,
     };
     let mut lines = Lines::default();
-    each_piece(file, from, to, |piece| {
-        lines.feed(piece, &mut |event| scanner.event(event));
+    each_piece(file, from, to, |mut piece| {
+        while !piece.is_empty() {
+            let mut n = scanner.skip(&lines, piece);
+            if n == 0 {
+                n = memchr::memchr(b'\n', piece).map_or(piece.len(), |at| at + 1);
+                let line = piece.get(..n).unwrap_or_default();
+                lines.feed(line, &mut |event| scanner.event(event));
+            }
+            piece = piece.get(n..).unwrap_or_default();
+        }
     })
     .map_err(Bad::Io)?;
     lines.finish(&mut |event| scanner.event(event));
@@ -134,6 +143,22 @@ struct Open {
 }
 
 impl Scanner<'_> {
+    /// Takes the lines of a body that come next, all at once; how many octets those are.
+    fn skip(&mut self, lines: &Lines, piece: &[u8]) -> usize {
+        let body = self
+            .message
+            .as_mut()
+            .filter(|open| lines.is_at_start() && !open.on_from && !open.in_header);
+        let Some((open, many)) = body.zip(bulk::Lines::at_head(piece)) else {
+            return 0;
+        };
+        open.hidden = false;
+        open.blank = many.ends_blank();
+        open.record.item.size += many.served() as u64;
+        self.at += many.len() as u64;
+        many.len()
+    }
+
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Head(head) => {
