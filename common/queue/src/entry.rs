@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base::{Doing, Envelope, Fail};
 
@@ -25,6 +25,11 @@ use crate::id::QueueId;
 use crate::origin::{Origin, Source};
 use crate::queue::{Lane, Place, Queue};
 use crate::state::RecipientState;
+
+/// An entry that went from lane to lane so often is due at once in the next.
+const AT_ONCE: u32 = 3;
+/// Beyond that, after this time.
+const DISPUTED: Duration = Duration::from_secs(60);
 
 /// A message that this process owns.
 #[derive(Debug)]
@@ -192,13 +197,18 @@ impl Entry {
         self.move_to(Place::Hold)
     }
 
-    /// Gives the message to the other program. It is due at once.
+    /// Gives the message to the other program. It is due at once, unless it went to and fro: two
+    /// programs that disagree, as with an old and a new configuration, send it slowly.
     pub fn hand_over(mut self, lane: Lane) -> Result<(), Fail> {
         if lane == self.lane {
             return self.set_due(SystemTime::now());
         }
         self.record_synced(&[Event::HandedOver { lane }])?;
-        self.move_into(lane)
+        if self.contents.state.handed_over <= AT_ONCE {
+            return self.move_into(lane);
+        }
+        self.set_due(SystemTime::now() + DISPUTED)?;
+        self.move_to(lane.into())
     }
 
     /// Back into the lane that it was held or damaged in. It is due at once.
@@ -463,6 +473,20 @@ pub(crate) mod tests {
         assert!(fail.to_string().contains("version 7"), "{fail}");
         assert_eq!(ids(&queue, Place::Local), [newer]);
         assert_eq!(queue.list().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn two_who_disagree_hand_it_to_and_fro_slowly() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, b"x");
+        let mut lanes = [Lane::Local, Lane::Relay].into_iter().cycle();
+        let mut from = lanes.next().unwrap();
+        for (turn, to) in lanes.take(5).enumerate() {
+            claimed(&queue, from, &id).hand_over(to).unwrap();
+            let waits = queue.due(to, &id).unwrap().unwrap() > SystemTime::now();
+            assert_eq!(waits, turn >= 3, "{turn}");
+            from = to;
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) children: Vec<Child>,
     /// The last lane that a record names.
     pub(crate) lane: Option<crate::Lane>,
+    /// How often it went from lane to lane.
+    pub(crate) handed_over: u32,
     /// Why it is in hold/, when the last word on that was Held.
     pub(crate) held: Option<String>,
 }
@@ -79,6 +81,7 @@ impl State {
             recipients: recipients.into_iter().map(fresh).collect(),
             children: Vec::new(),
             lane: None,
+            handed_over: 0,
             held: None,
         }
     }
@@ -137,7 +140,10 @@ impl State {
                     self.report(*recipient, *report);
                 }
             }
-            Event::HandedOver { lane } => self.lane = Some(*lane),
+            Event::HandedOver { lane } => {
+                self.lane = Some(*lane);
+                self.handed_over = self.handed_over.saturating_add(1);
+            }
             Event::Held { lane, reason } => {
                 self.lane = Some(*lane);
                 self.held = Some(reason.clone());
