@@ -231,8 +231,11 @@ impl Notice<'_> {
             let said = ascii(&told.reply);
             match told.peer() {
                 Some(host) => {
-                    let name = host.split(['[', ':']).next().unwrap_or(host);
-                    line(out, "Remote-MTA", &format!("dns; {}", ascii(name)));
+                    line(
+                        out,
+                        "Remote-MTA",
+                        &format!("dns; {}", ascii(mta_name(host))),
+                    );
                     line(out, "Diagnostic-Code", &format!("smtp; {said}"));
                 }
                 None => line(out, "Diagnostic-Code", &format!("X-Yubin; {said}")),
@@ -268,6 +271,18 @@ impl Told {
             Action::Failed => self.status.with_class(5),
             Action::Delivered | Action::Relayed => self.status.with_class(2),
         }
+    }
+}
+
+/// Of `mx.example.org[192.0.2.1]:25` the name; of `[192.0.2.1]:25`, which has none, the literal.
+fn mta_name(host: &str) -> &str {
+    match host.split_once('[') {
+        Some(("", rest)) => rest
+            .find(']')
+            .and_then(|end| host.get(..end + 2))
+            .unwrap_or(host),
+        Some((name, _)) => name,
+        None => host,
     }
 }
 
@@ -391,6 +406,20 @@ mod tests {
             })
             .collect::<Vec<_>>()
             .join("\n")
+    }
+
+    #[test]
+    fn a_host_without_a_name_is_its_literal() {
+        assert_eq!(mta_name("mx.b.test[192.0.2.1]:25"), "mx.b.test");
+        assert_eq!(mta_name("[192.0.2.1]:25"), "[192.0.2.1]");
+        assert_eq!(mta_name("[IPv6:2001:db8::1]:25"), "[IPv6:2001:db8::1]");
+        let mut told = told();
+        told[0].host = Some("[192.0.2.1]:25".into());
+        let text = opening(&told, false);
+        assert!(
+            text.contains("\r\nRemote-MTA: dns; [192.0.2.1]\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
