@@ -9,7 +9,7 @@ use crate::item::{Item, SectionText};
 use crate::section;
 
 /// Octets asked for at once; a larger message is asked for in pieces.
-const MOST: u32 = 256 << 10;
+const MOST: u32 = 128 << 10;
 /// Headers asked for at once.
 const HEADERS: usize = 256;
 

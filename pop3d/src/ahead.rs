@@ -9,7 +9,7 @@ use store::request::Whole;
 use crate::maildrop::Listed;
 
 /// Octets of messages asked for at once; a larger message is asked for in pieces.
-pub(crate) const MOST: u32 = 256 << 10;
+pub(crate) const MOST: u32 = 128 << 10;
 /// The same when a client has just begun to take them in their order.
 const LEAST: u32 = 32 << 10;
 
@@ -94,7 +94,7 @@ mod tests {
             counts.push(uids.len());
             from += u32::try_from(uids.len()).unwrap();
         }
-        assert_eq!(counts, [1, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(counts, [1, 8, 16, 32, 32, 32, 32]);
         assert_eq!(ahead.plan(listed(900, 4096)), [900]);
         assert_eq!(ahead.plan(listed(900, 4096)), [900]);
         assert_eq!(ahead.plan(listed(901, 4096)).len(), 8);
