@@ -71,6 +71,11 @@ impl Intake {
         }
     }
 
+    /// Another limit than that of [`Intake::new`] from now on.
+    pub fn set_max_size(&mut self, max_size: u64) {
+        self.max_size = max_size;
+    }
+
     /// Takes in everything that is there, as `judge` says. When another process is at it, nothing
     /// happens. An error means that the queue cannot take more now; what was accepted is accepted.
     pub fn run(&mut self, mut judge: impl FnMut(&Dropped) -> Verdict) -> Result<TakenIn, Fail> {

@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const SCAN: Duration = Duration::from_secs(30);
 /// Submissions of one user that are taken in at a time.
 const PER_USER: usize = 1000;
+/// Of a submission's file.
+const MAX_ENVELOPE: u64 = 32 << 20;
 /// Free space without which nothing is sent: its outcome could not be recorded.
 const SPARE: u64 = 1 << 20;
 /// The pause after a trouble of our own.
@@ -187,18 +189,13 @@ impl Runner {
     }
 
     fn intake(&self) -> Intake {
-        // A queue file is a little longer than its content.
-        let limit = self
-            .world()
-            .message_size_limit
-            .saturating_mul(2)
-            .saturating_add(1 << 20);
-        Intake::new(&self.queue, limit, PER_USER)
+        Intake::new(&self.queue, max_file(&self.world()), PER_USER)
     }
 
     /// Gives whether something is left for another run.
     fn take_in(&self, intake: &mut Intake) -> Result<bool, Fail> {
         let world = self.world();
+        intake.set_max_size(max_file(&world));
         let taken = intake.run_with(|dropped, content| {
             intake::judge(&world.host, &world.router, dropped, content)
         })?;
@@ -286,6 +283,12 @@ impl Runner {
     }
 }
 
+/// What sendmail(1) hands in is never longer: the content, its frames, and 50,000 recipients.
+fn max_file(world: &World) -> u64 {
+    let content = world.message_size_limit.saturating_mul(2);
+    content.saturating_add(MAX_ENVELOPE)
+}
+
 /// Whether a trouble of ours is every entry's: of the disk, of descriptors, of memory.
 fn is_shared(fail: &Fail) -> bool {
     use nix::libc::{EMFILE, ENFILE, ENOBUFS};
@@ -338,5 +341,47 @@ impl Signals {
         } else {
             Signal::Reload
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::envelope::Body;
+    use base::{Config, Recipient, Root};
+    use queue::drop::{Letter, Submission};
+    use std::path::Path;
+
+    #[test]
+    fn a_limit_that_was_raised_counts_for_submissions_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let world = |limit: &str| {
+            let def = format!(
+                "MY_NAME=mail\nMY_DOMAIN=a.test\nDNS_ZONE_FILE=/zone\nMESSAGE_SIZE_LIMIT={limit}\n"
+            );
+            let config = Config::parse(&Root::new(dir.path()), &def, Path::new("t"))?;
+            World::new(&Root::new(dir.path()), &config)
+        };
+        std::fs::write(dir.path().join("zone"), "").unwrap();
+        let queue = Queue::create(&root).unwrap();
+        let (old, new) = (world("1K").unwrap(), world("64M").unwrap());
+        let new = Mutex::new(Some(new));
+        let reload = move || Ok(new.lock().unwrap().take().unwrap());
+        let runner = Runner::new(queue, old, Mode::Daemon, Arc::new(reload));
+        let mut intake = runner.intake();
+        let letter = Letter {
+            sender: None,
+            recipients: vec![Recipient::new("b@b.test".parse().unwrap())],
+            body: Body::SevenBit,
+            ret: None,
+            envid: None,
+        };
+        let mut submission = Submission::create(&root, &letter).unwrap();
+        submission.write(&vec![b'x'; 40 << 20]).unwrap();
+        let id = submission.commit().unwrap();
+        runner.reload();
+        runner.take_in(&mut intake).unwrap();
+        assert!(runner.queue.due(Lane::Relay, &id).unwrap().is_some());
     }
 }

@@ -164,6 +164,10 @@ impl Args {
             'B' => self.submit.body = Some(body(value)?),
             'N' => self.submit.notify = Some(notify(value)?),
             'R' => self.submit.ret = Some(ret(value)?),
+            // RFC 3461 4.4
+            'V' if value.len() > 100 => {
+                return Err(BadArgs("-V: longer than 100 characters".into()));
+            }
             'V' => self.submit.envid = Some(value.into()),
             'o' => self.old_option(value),
             'O' => self.long_option(value),
@@ -368,6 +372,7 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+        assert!(parse(&format!("-V {}", "x".repeat(101))).is_err());
     }
 
     #[test]
