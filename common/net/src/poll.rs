@@ -87,13 +87,15 @@ const SCRATCH: usize = 64 * 1024;
 
 /// Serves `sockets` until SIGTERM, or, where they are single connections, until these end.
 /// `factory` makes the protocol of each new connection.
-pub fn run<P, F>(mut sockets: Sockets, factory: F, options: Options) -> Result<(), Fail>
+pub fn run<P, F>(mut sockets: Sockets, factory: F, mut options: Options) -> Result<(), Fail>
 where
     P: Protocol,
     F: FnMut(&Accepted) -> P,
 {
     let bridge = sockets.take_bridge();
-    raise_descriptor_limit();
+    if let Some(descriptors) = raise_descriptor_limit() {
+        options.max_connections = served_by(descriptors, options.max_connections);
+    }
     let mut server = Server::new(sockets, factory, options)?;
     notify("READY=1");
     let served = server.serve();
@@ -102,14 +104,23 @@ where
     served
 }
 
-/// As many descriptors as we may have: a connection needs one, and its work some more.
-fn raise_descriptor_limit() {
+/// As many descriptors as we may have; gives how many.
+fn raise_descriptor_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(e) = raised {
-        log::warn!("raise the limit of open files: {e}");
-    }
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    raised
+        .inspect_err(|e| log::warn!("raise the limit of open files: {e}"))
+        .ok()
+}
+
+/// A connection needs one descriptor, and its work another: who fills the house with connections
+/// must not keep those inside from being served.
+fn served_by(descriptors: u64, wanted: usize) -> usize {
+    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+    wanted.min(half.max(1))
 }
 
 struct Server<P: Protocol, F> {
@@ -381,5 +392,18 @@ where
             // A descriptor is free again.
             self.accept_again = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_their_work() {
+        assert_eq!(served_by(1024, 10_000), 512);
+        assert_eq!(served_by(524_288, 10_000), 10_000);
+        assert_eq!(served_by(u64::MAX, 10_000), 10_000);
+        assert_eq!(served_by(1, 10_000), 1);
     }
 }
