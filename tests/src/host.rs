@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -320,18 +322,39 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).ok();
 }
 
-/// Runs a command to its end with `input` on its standard input.
+/// The longest that a program may take that a story runs to its end.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Runs a command to its end with `input` on its standard input. A command that does not end in
+/// two minutes is killed with its children, and the story fails with what it said so far.
 pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input).ok());
+    let (ended, wait) = mpsc::channel::<()>();
+    let warden = std::thread::spawn(move || {
+        let late = wait.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        if late {
+            killpg(group, Signal::SIGKILL).ok();
+        }
+        late
+    });
     let out = child.wait_with_output().unwrap();
+    drop(ended);
+    assert!(
+        !warden.join().unwrap(),
+        "{command:?} did not end in {PATIENCE:?}\n{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
     writer.join().unwrap();
     out
 }

@@ -471,10 +471,14 @@ m.logout()
     fs::create_dir_all(host.path("home/Mail")).unwrap();
     let settings = "set quit=yes delete=yes move=no confirmappend=no mbox_type=mbox wait_key=no";
     let keys = "push \"<delete-pattern>note.2<enter><sync-mailbox><quit>\"";
-    let mutt = format!("timeout 30 mutt -n -F /dev/null -f {mbox} -e '{settings}' -e '{keys}'");
+    // Without --foreground, timeout(1) would put mutt into a process group that may not read it.
+    let mutt = format!(
+        "timeout --foreground 30 mutt -n -F /dev/null -f {mbox} -e '{settings}' -e '{keys}'"
+    );
     let mut terminal = host.foreign("/usr/bin/script".as_ref());
     terminal
         .args(["-qec", &mutt, "/dev/null"])
+        .env("SHELL", "/bin/sh")
         .env("TERM", "xterm");
     let out = tests::host::feed(&mut terminal, b"");
     let left = host.mbox("alice");
