@@ -21,7 +21,7 @@ use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, activate, poll};
-use queue::{Committer, Queue};
+use queue::Queue;
 use rules::aliases::Aliases;
 
 use crate::options::Opts;
@@ -77,7 +77,6 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     for (address, service) in sockets.addresses() {
         log::info!("listening on {address} ({service})");
     }
-    let committer = Arc::new(Committer::start(&queue)?);
     let shared = Arc::new(Shared {
         terms: Arc::new(terms(&conf)),
         policy: Arc::new(Policy::new(
@@ -87,7 +86,6 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         )),
         checkpw,
         queue,
-        committer,
         spare: conf.min_free_space,
         plaintext_login: conf.plaintext_login,
     });

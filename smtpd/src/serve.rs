@@ -8,8 +8,8 @@ use std::time::Duration;
 use account::{Answer, Checkpw, Mechanism, Request};
 use base::Fail;
 use base::config::PlaintextLogin;
-use net::{Accepted, Closed, Control, Encryption, Handle, Peer, Protocol, TlsInfo};
-use queue::{Committer, Queue};
+use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
+use queue::Queue;
 
 use crate::message::{Message, Sender};
 use crate::policy::Policy;
@@ -21,7 +21,6 @@ pub(crate) struct Shared {
     pub(crate) terms: Arc<Terms>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) queue: Queue,
-    pub(crate) committer: Arc<Committer>,
     pub(crate) checkpw: Checkpw,
     /// Octets that must stay free on the queue's disk.
     pub(crate) spare: u64,
@@ -274,19 +273,15 @@ impl Connection {
                 return;
             }
         };
-        let (queue, committer) = (
-            self.shared.queue.clone(),
-            Arc::clone(&self.shared.committer),
-        );
-        control.work(move |handle: Handle<Done>| match message.finish(&queue) {
-            Err(fail) => handle.post(Done::Queued(Err(refusal(&fail)))),
-            Ok(whole) if whole.sealed.is_empty() => handle.post(Done::Queued(Ok(Vec::new()))),
-            Ok(whole) => committer.submit(whole.sealed, move |committed| {
-                handle.post(Done::Queued(match committed {
-                    Ok(_) => Ok(whole.queued),
-                    Err(fail) => Err(refusal(&fail)),
-                }));
-            }),
+        let queue = self.shared.queue.clone();
+        control.job(move || {
+            let queued = message.finish(&queue).and_then(|whole| {
+                if !whole.sealed.is_empty() {
+                    queue.commit(whole.sealed)?;
+                }
+                Ok(whole.queued)
+            });
+            Done::Queued(queued.map_err(|fail| refusal(&fail)))
         });
     }
 }

@@ -61,7 +61,7 @@ fn the_syncs_stand_before_the_250() {
         .position(|l| l.contains("fsync(") && !l.contains("fdatasync(") && l.contains("/local>"));
     let directory = directory.unwrap_or_else(|| panic!("the directory is not synced:\n{text}"));
     assert!(
-        file < link && link < directory && directory < acknowledged,
+        link < file && file < directory && directory < acknowledged,
         "{text}"
     );
 }

@@ -162,13 +162,6 @@ impl<D: Send + 'static> Control<'_, D> {
         self.pool.submit(move || handle.post(job()));
     }
 
-    /// Runs `work` on the pool and leaves it to `work` when, and from which thread, the handle is
-    /// answered. One that never answers leaves a paused session to its deadline.
-    pub fn work(&mut self, work: impl FnOnce(Handle<D>) + Send + 'static) {
-        let handle = self.handle();
-        self.pool.submit(move || work(handle));
-    }
-
     /// For answers from elsewhere.
     pub fn handle(&self) -> Handle<D> {
         Handle {

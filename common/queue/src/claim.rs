@@ -73,6 +73,17 @@ pub(crate) fn lock(dir: &Dir, id: &QueueId) -> Result<Locked, Fail> {
     Ok(Locked::Busy)
 }
 
+/// Why a file cannot be read, and what that means.
+pub(crate) fn explain(reason: &str, marked: bool) -> String {
+    if marked {
+        return reason.into();
+    }
+    // The name comes before the data, and the mark after both.
+    format!(
+        "{reason}; most likely the power failed before it was accepted: its sender has it still"
+    )
+}
+
 impl Queue {
     /// Takes an entry, if it is there and nobody has it. Its whole file is verified first.
     pub fn claim(&self, lane: Lane, id: &QueueId) -> Result<Claim, Fail> {
@@ -101,7 +112,9 @@ impl Queue {
         let doing = || format!("read {}", dir.name(id.as_str()));
         let contents = match file::read(&file, Depth::Verify) {
             Ok(contents) => contents,
-            Err(Unreadable::Damaged(reason)) => return Ok(Claim::Damaged(reason.into())),
+            Err(Unreadable::Damaged(reason)) => {
+                return Ok(Claim::Damaged(explain(reason, is_marked(stat.st_mode))));
+            }
             Err(Unreadable::Io(e)) => return Err(Fail::io(doing(), e)),
             Err(newer @ Unreadable::Newer(_)) => {
                 return Err(Fail::temp(format!("{}: {newer}", doing())));

@@ -1,13 +1,15 @@
 //! The moment of acceptance.
 //!
-//! 1. the data of every file is made durable (`fdatasync`);
-//! 2. every file gets its name in its lane (`linkat`);
+//! 1. every file gets its name in its lane (`linkat`);
+//! 2. the data of every file is made durable (`fdatasync`);
 //! 3. every directory that got a name is made durable (`fsync`).
 //!
-//! Then, and only then, `Ok`: 250 may be said. The files are locked from their creation until then,
-//! so nobody works on a message that is not durable yet. Last, each file is marked as durable (the
-//! owner's x bit), which also wakes the runner. On any failure the names that were made are removed
-//! and nothing was promised.
+//! Then, and only then, `Ok`: 250 may be said. The name comes first because a journalling file system
+//! writes it out with the data then, and the last step finds nothing left to do. The files are locked
+//! from their creation until all of it is done, so nobody works on a message that is not durable yet;
+//! only power loss can leave a name with half a message, whose sender was promised nothing. Last,
+//! each file is marked as durable (the owner's x bit), which also wakes the runner. On any failure
+//! the names that were made are removed and nothing was promised.
 
 use std::fs::File;
 use std::io;
@@ -52,14 +54,39 @@ impl Queue {
     /// Puts complete messages into the queue, all of them or none. After `Ok` they survive power
     /// loss. After `Err` nothing was promised.
     pub fn commit(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
-        self.make_durable(&batch)?;
+        self.with_names(&batch, || {
+            if self.can_sync_lanes(&batch)? {
+                sync_files(&batch, File::sync_data)?;
+                crash::point("files synced");
+                return self.sync_lanes(&batch);
+            }
+            // Journalling file systems write a file's new name out with the file.
+            sync_files(&batch, File::sync_all)?;
+            crash::point("files synced");
+            Ok(())
+        })?;
         Ok(self.let_go(batch))
     }
 
-    /// Steps 1 to 3; the locks are still held.
+    /// The same up to the last step, with the data first: where the file that a message was copied
+    /// from goes when its name is found, a name stands for a whole message. The locks are still held.
     pub(crate) fn make_durable(&self, batch: &[Sealed]) -> Result<(), Fail> {
-        sync_files(batch)?;
+        sync_files(batch, File::sync_data)?;
         crash::point("files synced");
+        self.with_names(batch, || {
+            if self.can_sync_lanes(batch)? {
+                return self.sync_lanes(batch);
+            }
+            sync_files(batch, File::sync_all)
+        })
+    }
+
+    /// Gives all files their names and then does `sync`; if anything fails no name is left.
+    fn with_names(
+        &self,
+        batch: &[Sealed],
+        sync: impl FnOnce() -> Result<(), Fail>,
+    ) -> Result<(), Fail> {
         let mut linked: Vec<&Sealed> = Vec::with_capacity(batch.len());
         let done = batch
             .iter()
@@ -69,7 +96,7 @@ impl Queue {
                 crash::point("file linked");
                 Ok(())
             })
-            .and_then(|()| self.sync_names(batch));
+            .and_then(|()| sync());
         if done.is_err() {
             for sealed in linked {
                 self.unlink_again(sealed);
@@ -109,26 +136,23 @@ impl Queue {
         linked.doing(|| format!("link {}", lane.name(sealed.id.as_str())))
     }
 
-    /// Each directory once. Where this process may not sync a directory, each file is synced again
-    /// after it got its name: journalling file systems write the name out with it.
-    fn sync_names(&self, batch: &[Sealed]) -> Result<(), Fail> {
+    /// smtpd may make names in the lanes of an installed system, but neither read nor sync them.
+    fn can_sync_lanes(&self, batch: &[Sealed]) -> Result<bool, Fail> {
+        for sealed in batch {
+            if !self.dir(sealed.lane)?.can_sync() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Each directory that got a name, once.
+    fn sync_lanes(&self, batch: &[Sealed]) -> Result<(), Fail> {
         for lane in [Lane::Local, Lane::Relay] {
-            let mut files = batch.iter().filter(|sealed| sealed.lane == lane).peekable();
-            if files.peek().is_none() {
-                continue;
+            if batch.iter().any(|sealed| sealed.lane == lane) {
+                self.dir(lane)?.sync()?;
+                crash::point("lane synced");
             }
-            let dir = self.dir(lane)?;
-            if dir.can_sync() {
-                dir.sync()?;
-            } else {
-                for sealed in files {
-                    sealed
-                        .file
-                        .sync_all()
-                        .doing(|| format!("sync {}", dir.name(sealed.id.as_str())))?;
-                }
-            }
-            crash::point("lane synced");
         }
         Ok(())
     }
@@ -147,14 +171,10 @@ impl Queue {
     }
 }
 
-/// Syncs the data of all files; of several at a time when there are several.
-pub(crate) fn sync_files(batch: &[Sealed]) -> Result<(), Fail> {
-    let sync = |sealed: &Sealed| {
-        sealed
-            .file
-            .sync_data()
-            .doing(|| format!("sync queue file {}", sealed.id))
-    };
+/// Syncs all files; several at a time when there are several.
+pub(crate) fn sync_files(batch: &[Sealed], how: fn(&File) -> io::Result<()>) -> Result<(), Fail> {
+    let sync =
+        |sealed: &Sealed| how(&sealed.file).doing(|| format!("sync queue file {}", sealed.id));
     if let [one] = batch {
         return sync(one);
     }

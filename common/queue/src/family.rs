@@ -10,6 +10,7 @@
 //! the parent next, or recovery, finishes step 3, and so before the parent can be removed.
 //! A child whose parent is not there or cannot be read is never deleted: it goes to `hold/`.
 
+use std::fs::File;
 use std::io::Read;
 
 use base::{Doing, Envelope, Fail};
@@ -116,7 +117,7 @@ impl Entry {
 
     /// Step 1. The children's names in `incoming/` go when they are dropped.
     fn set_aside(&self, mut children: Vec<Sealed>) -> Result<Vec<Sealed>, Fail> {
-        sync_files(&children)?;
+        sync_files(&children, File::sync_data)?;
         let incoming = self.queue.dir(Place::Incoming)?;
         for child in &mut children {
             if !child.aside.named {

@@ -14,7 +14,7 @@
 //!
 //! | I want to | |
 //! |---|---|
-//! | accept a message | [`Queue::draft`], [`Draft::write`], [`Draft::finish`], [`Queue::commit`] or [`Committer`] |
+//! | accept a message | [`Queue::draft`], [`Draft::write`], [`Draft::finish`], [`Queue::commit`] |
 //! | submit one as any user | [`drop::Letter`] |
 //! | work on the queue | [`Watch`], [`Queue::scan`], [`Queue::claim`], [`Entry`] |
 //! | make mail out of mail | [`Entry::child`], [`Entry::spawn`] |
@@ -23,7 +23,6 @@
 mod adopt;
 mod claim;
 mod commit;
-mod committer;
 mod content;
 mod crash;
 mod dir;
@@ -50,7 +49,6 @@ mod write;
 
 pub use claim::Claim;
 pub use commit::Sealed;
-pub use committer::Committer;
 pub use content::Content;
 pub use draft::Draft;
 pub use dropped::{Dropped, TakenIn, Verdict};

@@ -11,6 +11,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::stat::SFlag;
 
+use crate::claim::explain;
+use crate::commit::is_marked;
 use crate::event::Record;
 use crate::file::{self, Contents, Depth, Unreadable};
 use crate::id::QueueId;
@@ -104,6 +106,9 @@ impl Queue {
             Ok(contents) => readable(*id, place, due, is_locked(&file), contents),
             // Being written: in incoming/ that is no damage.
             Err(Unreadable::Damaged(_)) if place == Place::Incoming => return Ok(None),
+            Err(Unreadable::Damaged(reason)) => {
+                unreadable(*id, place, due, explain(reason, is_marked(stat.st_mode)))
+            }
             Err(reason) => unreadable(*id, place, due, reason.to_string()),
         }))
     }
