@@ -40,7 +40,8 @@ impl Entry {
         crash::point("copy linked");
         lane.replace(incoming, &name, &self.id).doing(doing)?;
         self.file = file;
-        self.torn = false;
+        self.contents.torn = false;
+        self.contents.room = 0;
         self.durable = false;
         lane.sync()?;
         self.durable = true;

@@ -15,7 +15,7 @@ use crate::dir::Dir;
 use crate::entry::Entry;
 use crate::file::{self, Depth, Unreadable};
 use crate::id::QueueId;
-use crate::queue::{Lane, Place, Queue, modified, size};
+use crate::queue::{Lane, Place, Queue, modified};
 
 /// What came of an attempt to get an entry.
 #[derive(Debug)]
@@ -128,7 +128,6 @@ impl Queue {
             id: *id,
             place,
             lane: contents.state.lane.or(contents.lane).unwrap_or(Lane::Local),
-            torn: size(&stat) > contents.end,
             due: modified(&stat),
             durable: is_marked(stat.st_mode),
             file,

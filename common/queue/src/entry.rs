@@ -46,8 +46,6 @@ pub struct Entry {
     pub(crate) due: SystemTime,
     /// Data and name are known to be durable.
     pub(crate) durable: bool,
-    /// There are bytes behind the last sound record: a torn append.
-    pub(crate) torn: bool,
     pub(crate) failed: bool,
 }
 
@@ -128,7 +126,7 @@ impl Entry {
                 return Err(Fail::data(format!("{}: journal record too long", self.id)));
             }
         }
-        self.append(&bytes)?;
+        self.append(bytes)?;
         crash::point("journal written");
         for record in &records {
             self.contents.state.apply(record);
@@ -259,24 +257,31 @@ impl Entry {
     }
 
     /// Writes behind the last sound record, and takes a failed write back.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Fail> {
+    fn append(&mut self, mut bytes: Vec<u8>) -> Result<(), Fail> {
         let doing = || format!("append to queue file {}", self.id);
         let end = self.contents.end;
-        if self.torn {
+        if self.contents.torn {
             log::warn!(
                 "{}: journal: a torn record behind byte {end} is cut off",
                 self.id
             );
             self.file.set_len(end).doing(doing)?;
-            self.torn = false;
+            self.contents.torn = false;
         }
-        let written = self.file.write_all_at(bytes, end);
+        let length = bytes.len() as u64;
+        if self.contents.room < length {
+            frame::append_room(&mut bytes, end, 0);
+            self.contents.room = bytes.len() as u64;
+        }
+        let written = self.file.write_all_at(&bytes, end);
         if written.is_err() {
             // If this fails too, the next append or claim sees a torn tail.
-            self.torn = self.file.set_len(end).is_err();
+            self.contents.torn = self.file.set_len(end).is_err();
+            self.contents.room = 0;
         }
         written.doing(doing)?;
-        self.contents.end += bytes.len() as u64;
+        self.contents.end += length;
+        self.contents.room -= length;
         Ok(())
     }
 
@@ -333,7 +338,6 @@ pub(crate) mod tests {
     use crate::queue::tests::{claimed, ids, put, scratch};
     use crate::state::Outcome;
     use base::Status;
-    use std::io::Write;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -413,19 +417,19 @@ pub(crate) mod tests {
         claimed(&queue, Lane::Local, &id)
             .record(&[delivered(0)])
             .unwrap();
-        let sound = std::fs::read(&path).unwrap();
-        File::options()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(&sound[sound.len() - 60..])
-            .unwrap();
+        let entry = claimed(&queue, Lane::Local, &id);
+        let end = entry.contents.end;
+        drop(entry);
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut record = [0; 60];
+        file.read_exact_at(&mut record, end - 60).unwrap();
+        file.write_all_at(&record, end).unwrap();
         let mut entry = claimed(&queue, Lane::Local, &id);
         entry.record(&[delivered(1)]).unwrap();
         drop(entry);
         let entry = claimed(&queue, Lane::Local, &id);
         assert!(is_delivered(&entry, 0) && is_delivered(&entry, 1));
-        assert!(!entry.torn);
+        assert!(!entry.contents.torn);
     }
 
     #[test]
@@ -435,7 +439,7 @@ pub(crate) mod tests {
         let path = queue.path().join("relay").join(id.as_str());
         let good = std::fs::read(&path).unwrap();
         let mut bad = good.clone();
-        *bad.last_mut().unwrap() ^= 1;
+        bad[20] ^= 1;
         std::fs::write(&path, &bad).unwrap();
         assert!(matches!(
             queue.claim(Lane::Relay, &id),

@@ -2,8 +2,9 @@
 //!
 //! The order of records is fixed: one origin (a drop file has none), one envelope, the recipients,
 //! content in chunks of [`CHUNK`] bytes, END with the length of the content and checksums of
-//! everything before it, then the journal for as long as its records are sound. What stands behind
-//! the last sound journal record is a torn append: the next writer cuts it off.
+//! everything before it, then the journal for as long as its records are sound. Behind the last sound
+//! journal record are zeros, the room of the next; anything else there is a torn append, which the
+//! next writer cuts off.
 
 use std::fmt;
 use std::fs::File;
@@ -85,6 +86,10 @@ pub(crate) struct Contents {
     pub(crate) content_sum: u32,
     /// Where the last sound record ends: the place of the next journal record.
     pub(crate) end: u64,
+    /// Zeros behind that.
+    pub(crate) room: u64,
+    /// Something else is behind that.
+    pub(crate) torn: bool,
     pub(crate) history: Vec<Record>,
 }
 
@@ -127,6 +132,9 @@ pub(crate) fn read(file: &File, depth: Depth) -> Result<Contents, Unreadable> {
     contents.content_sum = sums.content_sum;
     journal(&mut scanner, &mut contents, depth)?;
     contents.end = scanner.at();
+    let tail = scanner.peek(frame::MAX_ROOM + 1)?;
+    contents.torn = tail.len() > frame::MAX_ROOM || tail.iter().any(|byte| *byte != 0);
+    contents.room = if contents.torn { 0 } else { tail.len() as u64 };
     Ok(contents)
 }
 
@@ -224,6 +232,8 @@ fn head(scanner: &mut Scanner<'_>, whole: &mut u32) -> Result<Contents, Unreadab
         content_length: 0,
         content_sum: 0,
         end: 0,
+        room: 0,
+        torn: false,
         history: Vec::new(),
     })
 }
@@ -296,19 +306,20 @@ mod tests {
     use base::envelope::Notify;
     use std::io::{Read, Write};
 
-    /// A message of two chunks and a bit with one journal record of each kind, and where each part
-    /// ends.
+    /// A message with one journal record of each kind, up to its last record, and where END ends.
     fn sample(content: &[u8]) -> (Vec<u8>, u64, Vec<Event>) {
         let (_dir, queue) = scratch();
         let id = put(&queue, Lane::Local, content);
         let path = queue.path().join("local").join(id.as_str());
-        let end_at = std::fs::metadata(&path).unwrap().len();
         let mut entry = claimed(&queue, Lane::Local, &id);
+        let end_at = entry.contents.end;
         let events = samples();
         for event in &events {
             entry.record(std::slice::from_ref(event)).unwrap();
         }
-        (std::fs::read(&path).unwrap(), end_at, events)
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(usize::try_from(entry.contents.end).unwrap());
+        (bytes, end_at, events)
     }
 
     fn read_bytes(bytes: &[u8], depth: Depth) -> Result<Contents, Unreadable> {
@@ -364,6 +375,55 @@ mod tests {
                 let history = history(&read_bytes(&bad, Depth::History).unwrap());
                 assert!(events.starts_with(&history) && history.len() < events.len());
             }
+        }
+    }
+
+    #[test]
+    fn the_journal_is_written_over_zeros() {
+        for length in [0, 1, 3000, 3900, 4096, 70_000] {
+            let (_dir, queue) = scratch();
+            let id = put(&queue, Lane::Local, &vec![b'x'; length]);
+            let path = queue.path().join("local").join(id.as_str());
+            let size = || std::fs::metadata(&path).unwrap().len();
+            let new = size();
+            let mut entry = claimed(&queue, Lane::Local, &id);
+            let contents = &entry.contents;
+            assert!(
+                contents.room >= frame::ROOM as u64 && !contents.torn,
+                "{length}"
+            );
+            assert_eq!((new % 4096, contents.end + contents.room), (0, new));
+            let mut records = 0;
+            while entry.contents.room >= 300 {
+                entry.record(&samples()[..1]).unwrap();
+                records += 1;
+                assert_eq!(size(), new);
+            }
+            while size() == new {
+                entry.record(&samples()[..1]).unwrap();
+                records += 1;
+            }
+            assert_eq!(size(), new + 4096);
+            drop(entry);
+            let entry = claimed(&queue, Lane::Local, &id);
+            assert_eq!(entry.contents.end + entry.contents.room, size());
+            let view = queue.view(&id).unwrap().unwrap();
+            assert_eq!(view.history.len(), records);
+        }
+    }
+
+    #[test]
+    fn what_is_not_zero_behind_the_journal_is_torn() {
+        let (bytes, ..) = sample(b"x");
+        for (tail, torn) in [
+            (&b""[..], false),
+            (&[0; 4096], false),
+            (&[0; 10_000], true),
+            (b"\0\0\0J", true),
+            (b"J", true),
+        ] {
+            let contents = read_bytes(&[&bytes, tail].concat(), Depth::Verify).unwrap();
+            assert_eq!(contents.torn, torn, "{}", tail.len());
         }
     }
 

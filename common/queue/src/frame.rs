@@ -20,6 +20,22 @@ const MAX_HEAD: usize = 64 * 1024;
 /// A journal record can name all recipients of a large list.
 const MAX_EVENT: usize = 1024 * 1024;
 
+/// Journal records are written over zeros behind END, so that a sync of one finds nothing to do but
+/// its data: no new block, no new length, and so no commit of the file system's journal.
+const BLOCK: usize = 4096;
+/// A new file has at least this much room: what is recorded of an ordinary delivery.
+pub(crate) const ROOM: usize = 768;
+/// Zeros at the end of a file are room; there are never more.
+pub(crate) const MAX_ROOM: usize = ROOM + BLOCK;
+
+/// Appends the zeros that end a file whose first byte of `out` stands at `at`: at least `room`, up
+/// to the end of a block.
+pub(crate) fn append_room(out: &mut Vec<u8>, at: u64, room: usize) {
+    let filled = usize::try_from(at % BLOCK as u64).unwrap_or(0) + out.len();
+    let until = (filled + room).next_multiple_of(BLOCK);
+    out.resize(out.len() + (until - filled), 0);
+}
+
 /// The types of records, in the order in which they stand in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {

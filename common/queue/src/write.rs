@@ -21,6 +21,10 @@ pub(crate) struct Writer {
     /// Where the open chunk's header goes, when there is one.
     chunk: Option<usize>,
     end: End,
+    /// What is in the file already.
+    written: u64,
+    /// There will be a journal; a drop file has none.
+    journal: bool,
     failed: bool,
 }
 
@@ -55,6 +59,8 @@ impl Writer {
             buffer,
             chunk: None,
             end: End::default(),
+            written: 0,
+            journal: origin.is_some(),
             failed: false,
         })
     }
@@ -98,6 +104,9 @@ impl Writer {
         if frame::append(&mut self.buffer, Kind::End, &end).is_none() {
             self.failed = true;
         }
+        if self.journal {
+            frame::append_room(&mut self.buffer, self.written, frame::ROOM);
+        }
         self.put()?;
         Ok(self.file)
     }
@@ -138,6 +147,7 @@ impl Writer {
         }
         let written = self.file.write_all(&self.buffer);
         self.failed = written.is_err();
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
         written.doing(|| format!("write queue file {}", self.name))
     }
