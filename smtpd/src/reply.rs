@@ -131,6 +131,11 @@ pub(crate) const SHUTTING_DOWN: Reply = Reply::new(
 );
 pub(crate) const TIMEOUT: Reply =
     Reply::new(421, Status::new(4, 4, 2), "Timeout, closing connection");
+pub(crate) const NO_ANSWER: Reply = Reply::new(
+    421,
+    Status::new(4, 4, 3),
+    "A look-up takes too long, try again",
+);
 pub(crate) const TOO_MANY_ERRORS: Reply = Reply::new(
     421,
     Status::new(4, 7, 0),

@@ -137,10 +137,11 @@ impl Connection {
         match self.session.patience() {
             _ if self.penalty.is_some() => {}
             None => control.no_deadline(),
-            Some(_) if busy => control.no_deadline(),
+            Some(_) if matches!(self.inbox, Inbox::Away) => control.no_deadline(),
             // Who sends a message a few bytes at a time wins no time by it.
             Some(_) if self.session.is_in_body() && self.progress < PROGRESS && consumed > 0 => {}
-            Some(patience) if moved => {
+            // Of a message that is refused already nothing moves, but it comes in.
+            Some(patience) if moved || (self.session.is_in_body() && consumed > 0) => {
                 self.progress = 0;
                 control.deadline(patience);
             }

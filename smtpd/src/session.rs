@@ -5,6 +5,8 @@
 //! input, so that pipelined commands stay in order. Any split of the client's bytes gives the same
 //! actions.
 
+#[cfg(test)]
+mod fake;
 mod secure;
 mod transaction;
 #[cfg(test)]
@@ -36,6 +38,8 @@ const MAX_IDLE_COMMANDS: u32 = 100;
 const MAX_AUTH_FAILURES: u32 = 3;
 /// RFC 5321 4.5.3.2.7: at least five minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a look-up of ours may take; a client waits five minutes for its answer.
+const LOOK_UP: Duration = Duration::from_secs(60);
 
 /// Who the client says it is.
 #[derive(Debug, Clone)]
@@ -153,9 +157,16 @@ impl Session {
         matches!(self.state, State::Body(..))
     }
 
-    /// How long the client may be silent; `None` while it waits for us. RFC 5321 4.5.3.2
+    /// How long the client may be silent, or a look-up may take; `None` while the client waits for
+    /// what has to come to its end. RFC 5321 4.5.3.2
     pub(crate) fn patience(&self) -> Option<Duration> {
-        (!self.is_waiting()).then_some(PATIENCE)
+        match self.state {
+            State::AskingRecipient(..) | State::Authenticating(_) => Some(LOOK_UP),
+            State::AskingRoom(_) | State::Committing(..) | State::Handshake => None,
+            State::Idle | State::Mail(_) | State::Body(..) | State::AuthLine(_) | State::Closed => {
+                Some(PATIENCE)
+            }
+        }
     }
 
     /// Messages accepted so far.
@@ -348,12 +359,21 @@ impl Session {
     // Endings.
 
     fn timeout(&mut self, actions: &mut Actions) {
-        if self.is_waiting() || matches!(self.state, State::Closed) {
-            return;
-        }
-        let text = format!("timeout after {} from {}", self.last, self.client.shown);
+        let (what, last_word) = match self.state {
+            State::AskingRoom(_) | State::Committing(..) | State::Handshake | State::Closed => {
+                return;
+            }
+            // Its answer, should it still come, finds nobody.
+            State::AskingRecipient(..) | State::Authenticating(_) => {
+                ("warning: no answer to the look-up", reply::NO_ANSWER)
+            }
+            State::Idle | State::Mail(_) | State::Body(..) | State::AuthLine(_) => {
+                ("timeout", reply::TIMEOUT)
+            }
+        };
+        let text = format!("{what} after {} from {}", self.last, self.client.shown);
         actions.push(Action::Log(text));
-        self.part(reply::TIMEOUT, actions);
+        self.part(last_word, actions);
     }
 
     fn eof(&mut self, actions: &mut Actions) {

@@ -65,6 +65,8 @@ impl Checkpw {
         config: Option<&Path>,
         service: Service,
     ) -> Result<Self, Fail> {
+        // It holds for each thread that starts from here on; the first is the one that hears checkpw.
+        base::sys::no_new_privileges().doing(|| "set no_new_privs")?;
         let mut command = Command::new(program);
         command
             .env("YUBIN_ROOT", root.dir())

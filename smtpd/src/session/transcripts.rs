@@ -1,196 +1,9 @@
 //! Sessions as the RFCs write them: `C:` the client, `S:` the server, `#` what else happened.
-//! A driver in miniature answers the session's questions from a fixed world.
 
 use proptest::prelude::{any, proptest};
 
-use base::{Domain, Recipient};
-
+use super::fake::{HELLO, World, client, play};
 use super::*;
-
-/// ann and bob live here at example.org; relaying needs the right; `full` makes the disk full.
-struct World {
-    session: Session,
-    full: bool,
-    /// Messages taken, as envelope and content.
-    taken: Vec<String>,
-    open: Option<(Box<Transaction>, Vec<u8>)>,
-    closed: bool,
-    logged: Vec<String>,
-    said: Vec<u8>,
-    pending: Vec<u8>,
-}
-
-fn client() -> Client {
-    Client {
-        shown: "unknown[192.0.2.1]".into(),
-        trusted: false,
-        plaintext_login: false,
-        submission: false,
-        tls_offered: true,
-    }
-}
-
-fn terms() -> Arc<Terms> {
-    Arc::new(Terms {
-        name: Domain::parse("mx.example.org").unwrap(),
-        here: Domain::parse("example.org").unwrap(),
-        size_limit: 1000,
-        recipient_limit: 3,
-        hop_limit: 5,
-        mechanisms: vec!["PLAIN", "LOGIN"],
-    })
-}
-
-impl World {
-    fn new(client: Client) -> Self {
-        let mut world = Self {
-            session: Session::new(terms(), client, false),
-            full: false,
-            taken: Vec::new(),
-            open: None,
-            closed: false,
-            logged: Vec::new(),
-            said: Vec::new(),
-            pending: Vec::new(),
-        };
-        world.happen(Input::Open);
-        world
-    }
-
-    fn happen(&mut self, input: Input<'_>) {
-        let mut actions = Vec::new();
-        self.session.step(input, &mut actions);
-        self.act(actions);
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
-        loop {
-            let pending = std::mem::take(&mut self.pending);
-            let mut actions = Vec::new();
-            let n = self.session.step(Input::Bytes(&pending), &mut actions);
-            self.pending = pending[n..].to_vec();
-            let moved = n > 0 || !actions.is_empty();
-            self.act(actions);
-            if !moved || self.pending.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Reply(reply) => reply.encode(&mut self.said),
-                Action::Log(line) => self.logged.push(line),
-                Action::Close => self.closed = true,
-                Action::StartTls => {
-                    assert!(self.pending.is_empty(), "the loop would close here");
-                    self.happen(Input::TlsUp);
-                }
-                Action::AskRoom(_) => self.happen(Input::Room(!self.full)),
-                Action::AskRecipient { address, may_relay } => {
-                    let verdict = match (address.domain().as_str(), address.local().as_str()) {
-                        ("example.org", "ann" | "bob") => Verdict::Local(address),
-                        ("mx.example.org", name) if name.eq_ignore_ascii_case("postmaster") => {
-                            Verdict::Local(address)
-                        }
-                        ("example.org" | "mx.example.org", _) => {
-                            Verdict::Refuse(reply::NO_SUCH_USER.about(&address.to_string()))
-                        }
-                        _ if may_relay => Verdict::Relay(address),
-                        _ => Verdict::Refuse(reply::NO_RELAY.about(&address.to_string())),
-                    };
-                    self.happen(Input::Recipient(verdict));
-                }
-                Action::Authenticate { mechanism, initial } => {
-                    let answer = match (mechanism.as_str(), initial) {
-                        ("PLAIN", Some(secret)) if secret == b"\0ann\0secret" => {
-                            AuthAnswer::Granted("ann".into())
-                        }
-                        ("PLAIN", None) => AuthAnswer::Challenge(Vec::new()),
-                        ("LOGIN", None) => AuthAnswer::Challenge(b"User Name".to_vec()),
-                        _ => AuthAnswer::Refused,
-                    };
-                    self.happen(Input::Auth(answer));
-                }
-                Action::Respond(words) => self.happen(Input::Auth(match words.as_slice() {
-                    b"\0ann\0secret" | b"secret" => AuthAnswer::Granted("ann".into()),
-                    b"ann" => AuthAnswer::Challenge(b"Password".to_vec()),
-                    b"?" => AuthAnswer::Unavailable,
-                    b"??" => AuthAnswer::Malformed,
-                    _ => AuthAnswer::Refused,
-                })),
-                Action::AbandonAuth => {}
-                Action::Begin(transaction) => self.open = Some((transaction, Vec::new())),
-                Action::Append(bytes) => self.open.as_mut().unwrap().1.extend_from_slice(&bytes),
-                Action::Discard => self.open = None,
-                Action::Commit => {
-                    let (t, content) = self.open.take().unwrap();
-                    let to = |list: &[Recipient]| -> String {
-                        list.iter().map(|r| format!(" {}", r.address)).collect()
-                    };
-                    self.taken.push(format!(
-                        "{} <{}> local{} relay{} {:?}",
-                        t.protocol,
-                        t.reverse_path,
-                        to(&t.local),
-                        to(&t.relay),
-                        String::from_utf8_lossy(&content),
-                    ));
-                    let queued = Queued {
-                        id: "Q1".into(),
-                        recipients: t.len(),
-                    };
-                    self.happen(Input::Queued(Ok(vec![queued])));
-                }
-            }
-        }
-    }
-
-    /// Plays a transcript; every `S:` line must come, and nothing else.
-    fn play(&mut self, transcript: &str) {
-        for line in transcript
-            .lines()
-            .map(str::trim_start)
-            .filter(|l| !l.is_empty())
-        {
-            if let Some(words) = line.strip_prefix("C: ") {
-                assert_eq!(String::from_utf8_lossy(&self.said), "", "before C: {words}");
-                self.send(format!("{words}\r\n").as_bytes());
-            } else if let Some(want) = line.strip_prefix("S: ") {
-                let end = self.said.windows(2).position(|w| w == b"\r\n");
-                let Some(end) = end else {
-                    panic!("nothing said where S: {want}")
-                };
-                let got: Vec<u8> = self.said.drain(..end + 2).collect();
-                assert_eq!(String::from_utf8_lossy(&got).trim_end(), want.trim_end());
-            } else {
-                assert!(line.starts_with('#'), "{line}");
-            }
-        }
-        assert_eq!(String::from_utf8_lossy(&self.said), "", "said too much");
-    }
-}
-
-const HELLO: &str = "
-    S: 220 mx.example.org ESMTP yubin
-    C: EHLO foo.com
-    S: 250-mx.example.org
-    S: 250-PIPELINING
-    S: 250-SIZE 1000
-    S: 250-8BITMIME
-    S: 250-STARTTLS
-    S: 250-ENHANCEDSTATUSCODES
-    S: 250 HELP
-";
-
-fn play(transcript: &str) -> World {
-    let mut world = World::new(client());
-    world.play(HELLO);
-    world.play(transcript);
-    world
-}
 
 /// RFC 5321 D.1
 #[test]
@@ -620,6 +433,24 @@ fn submission_is_for_our_own_users() {
         C: MAIL FROM:<ann@example.org>
         S: 250 2.1.0 Ok
         ",
+    );
+}
+
+/// Mailboxes in a directory service that hangs: the client is not left waiting for ever.
+#[test]
+fn a_look_up_that_hangs_ends_the_session() {
+    let mut world = play("C: MAIL FROM:<a@b>\nS: 250 2.1.0 Ok");
+    world.send(b"RCPT TO:<slow@example.org>\r\nDATA\r\n");
+    assert!(world.session.patience().is_some());
+    world.happen(Input::Timeout);
+    world.play("S: 421 4.4.3 A look-up takes too long, try again");
+    assert!(world.closed);
+    let verdict = Verdict::Relay("slow@example.org".parse().unwrap());
+    world.happen(Input::Recipient(verdict));
+    world.play("");
+    assert_eq!(
+        world.logged,
+        ["warning: no answer to the look-up after RCPT from unknown[192.0.2.1]"]
     );
 }
 
