@@ -29,7 +29,7 @@ run: build
 	@ROOT='$(ROOT)' LISTEN='$(LISTEN)' SMTP_PORT='$(SMTP_PORT)' SUBMISSION_PORT='$(SUBMISSION_PORT)' \
 	 SMTPS_PORT='$(SMTPS_PORT)' POP3_PORT='$(POP3_PORT)' POP3S_PORT='$(POP3S_PORT)' \
 	 IMAP_PORT='$(IMAP_PORT)' IMAPS_PORT='$(IMAPS_PORT)' DOMAIN='$(DOMAIN)' \
-	 PROGRAMS='$(CURDIR)/target/release' etc/run
+	 PROGRAMS='$(CURDIR)/target/release' exec etc/run
 
 check: lint docs test
 
