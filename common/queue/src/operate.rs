@@ -1,11 +1,12 @@
 //! What an operator does to single entries, through mailq: hold, release, remove, hasten.
 //!
 //! Each takes the entry's lock first, so none of it happens under the hands of deliver or qrun.
+//! What comes back into a lane is a file that nobody else can write to, whoever made it.
 
-use base::{Doing, Fail};
+use base::{Doing, Fail, Sysexit};
 
 use crate::claim::{Claim, Locked, lock};
-use crate::entry::touch;
+use crate::entry::{Entry, touch};
 use crate::id::QueueId;
 use crate::queue::{Lane, Place, Queue};
 
@@ -21,17 +22,45 @@ impl Queue {
     }
 
     /// Puts an entry of `hold/` or `damaged/` back into its lane, due at once, and says into which;
-    /// `None` when it is in neither. What is still damaged is refused.
+    /// `None` when it is in neither. What is still damaged is refused, and so is what a user of the
+    /// host wrote himself: its origin is his word.
     pub fn release(&self, id: &QueueId) -> Result<Option<Lane>, Fail> {
         for place in [Place::Hold, Place::Damaged] {
             match self.claim_in(place, id)? {
-                Claim::Entry(entry) => return entry.release().map(Some),
+                Claim::Entry(mut entry) => {
+                    self.make_ours(&mut entry)?;
+                    return entry.release().map(Some);
+                }
                 Claim::Gone => (),
                 Claim::Busy => return Err(busy(id)),
                 Claim::Damaged(reason) => return Err(damaged(id, &reason)),
             }
         }
         Ok(None)
+    }
+
+    /// An entry that smtpd made becomes a copy that it cannot write to any more. A lane's directory
+    /// gives its group to what is made there, and nobody else can: any other stranger's file came
+    /// from `drop/`.
+    fn make_ours(&self, entry: &mut Entry) -> Result<(), Fail> {
+        let made =
+            nix::sys::stat::fstat(&entry.file).doing(|| format!("stat queue file {}", entry.id))?;
+        let incoming = self.dir(Place::Incoming)?;
+        let lanes = nix::sys::stat::fstat(incoming.fd())
+            .doing(|| format!("stat {}", incoming.path().display()))?;
+        if made.st_uid == lanes.st_uid || made.st_uid == nix::unistd::geteuid().as_raw() {
+            return Ok(());
+        }
+        if made.st_gid == lanes.st_gid {
+            return entry.adopt();
+        }
+        let (id, uid, path) = (entry.id, made.st_uid, self.path().display());
+        let place = entry.place.as_str();
+        let text = format!(
+            "{id}: belongs to uid {uid} and not to the queue, so nothing that it says is proven; \
+             to submit it for that user: mv {path}/{place}/{id} {path}/drop/"
+        );
+        Err(Fail::new(Sysexit::NoPerm, text))
     }
 
     /// Deletes a message, wherever it is. `false` when it is not there.
@@ -81,4 +110,47 @@ fn busy(id: &QueueId) -> Fail {
 
 fn damaged(id: &QueueId, reason: &str) -> Fail {
     Fail::data(format!("{id}: damaged: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::tests::{claimed, ids, put, scratch};
+    use std::os::unix::fs::MetadataExt;
+
+    const STRANGER: u32 = 65_534;
+
+    #[test]
+    fn a_strangers_file_is_not_released_and_smtpds_becomes_ours() {
+        // Only root can make files of others.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let (_dir, queue) = scratch();
+        let file = |place: &str, id: &QueueId| queue.path().join(place).join(id.as_str());
+        let (smtpds, users) = (
+            put(&queue, Lane::Relay, b"smtpd's"),
+            put(&queue, Lane::Relay, b"user's"),
+        );
+        for id in [&smtpds, &users] {
+            claimed(&queue, Lane::Relay, id).hold("look").unwrap();
+        }
+        std::os::unix::fs::chown(file("hold", &smtpds), Some(STRANGER), None).unwrap();
+        std::os::unix::fs::chown(file("hold", &users), Some(STRANGER), Some(STRANGER)).unwrap();
+        let before = std::fs::File::options()
+            .write(true)
+            .open(file("hold", &smtpds))
+            .unwrap();
+
+        let fail = queue.release(&users).unwrap_err();
+        assert_eq!(fail.code(), Sysexit::NoPerm);
+        assert!(fail.to_string().contains("uid 65534"), "{fail}");
+        assert!(ids(&queue, Place::Hold).contains(&users));
+
+        assert_eq!(queue.release(&smtpds).unwrap(), Some(Lane::Relay));
+        let now = std::fs::metadata(file("relay", &smtpds)).unwrap();
+        assert_eq!(now.uid(), nix::unistd::geteuid().as_raw());
+        assert_ne!(now.ino(), before.metadata().unwrap().ino());
+        assert_eq!(claimed(&queue, Lane::Relay, &smtpds).size(), 7);
+    }
 }
