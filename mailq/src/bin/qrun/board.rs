@@ -59,6 +59,11 @@ struct State {
     destinations: Destinations<NextHop, QueueId>,
     paused: Option<Instant>,
     stopping: bool,
+    /// Whose final dot is sent or about to be, and whose answer is not recorded yet: who is cut off
+    /// here may be sent twice.
+    unanswered: HashSet<QueueId>,
+    /// No message is ended any more.
+    closing: bool,
 }
 
 impl Board {
@@ -75,6 +80,8 @@ impl Board {
                 destinations: Destinations::new(),
                 paused: None,
                 stopping: false,
+                unanswered: HashSet::new(),
+                closing: false,
             }),
             changed: Condvar::new(),
         }
@@ -150,6 +157,7 @@ impl Board {
     pub(crate) fn done(&self, id: QueueId, ended: &Ended) {
         let mut state = self.state();
         let waited_for = state.busy.remove(&id).flatten();
+        state.unanswered.remove(&id);
         match ended {
             Ended::Due(due) if !self.once => state.schedule(id, *due),
             Ended::Finished | Ended::Due(_) => (),
@@ -204,11 +212,39 @@ impl Board {
         self.state().stopping
     }
 
+    /// The final dot of this entry's message is about to be sent; `false` when it must not be.
+    /// After `true`, and when the answer is recorded, say [`Board::answered`].
+    pub(crate) fn ends(&self, id: QueueId) -> bool {
+        let mut state = self.state();
+        !state.closing && {
+            state.unanswered.insert(id);
+            true
+        }
+    }
+
+    pub(crate) fn answered(&self, id: &QueueId) {
+        let mut state = self.state();
+        state.unanswered.remove(id);
+        if state.stopping {
+            self.changed.notify_all();
+        }
+    }
+
     /// Waits until nothing is in work, at most for `time`.
     pub(crate) fn wait_idle(&self, time: Duration) -> bool {
+        self.wait_until(time, |state| state.busy.is_empty())
+    }
+
+    /// Lets no further message end and waits for the answers to those that did, at most for `time`.
+    pub(crate) fn wait_answered(&self, time: Duration) -> bool {
+        self.state().closing = true;
+        self.wait_until(time, |state| state.unanswered.is_empty())
+    }
+
+    fn wait_until(&self, time: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state();
-        while !state.busy.is_empty() {
+        while !is_so(&state) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -332,6 +368,28 @@ mod tests {
             }
             assert!(board.state().is_idle());
         }
+    }
+
+    #[test]
+    fn who_has_sent_the_final_dot_is_waited_for_and_nobody_else_sends_it() {
+        let (board, short) = (Board::new(false), Duration::from_millis(20));
+        let (a, b) = (id(), id());
+        for id in [a, b] {
+            board.announce(id, SystemTime::UNIX_EPOCH);
+            assert!(board.take().is_some());
+        }
+        assert!(board.ends(a));
+        board.stop();
+        assert!(!board.wait_idle(short));
+        assert!(!board.wait_answered(short));
+        assert!(!board.ends(b));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(short);
+                board.answered(&a);
+            });
+            assert!(board.wait_answered(Duration::from_secs(60)));
+        });
     }
 
     #[test]

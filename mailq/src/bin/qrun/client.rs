@@ -85,6 +85,8 @@ pub(crate) struct Client {
     verdicts: Vec<Option<Verdict>>,
     /// DATA was pipelined behind the recipients.
     data_sent: bool,
+    /// How many replies were read.
+    heard: usize,
     tls_failed: bool,
     progress: Progress,
 }
@@ -136,6 +138,7 @@ impl Client {
             abilities: Abilities::default(),
             verdicts,
             data_sent: false,
+            heard: 0,
             tls_failed: false,
             progress: Progress::Connected,
         }
@@ -178,6 +181,11 @@ impl Client {
         Duration::from_secs(minutes * 60)
     }
 
+    /// How many replies came: each of them has a time of its own.
+    pub(crate) fn replies(&self) -> usize {
+        self.heard
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
@@ -206,6 +214,7 @@ impl Client {
             match self.replies.next() {
                 Ok(Some(reply)) => {
                     log::debug!("{}: {}", self.peer, base::escape::escape(&reply.text()));
+                    self.heard = self.heard.saturating_add(1);
                     self.reply(&reply, actions);
                 }
                 Ok(None) => return,

@@ -42,6 +42,9 @@ const REST: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(2);
 /// Conversations under way are given this long to end at SIGTERM; who is cut off is tried again.
 const GRACE: Duration = Duration::from_secs(10);
+/// Then those who wait for the answer to a final dot have this long: who is cut off there may be
+/// sent twice. Both together are within the 90 seconds after which systemd kills.
+const LAST_ANSWER: Duration = Duration::from_secs(60);
 
 /// For ever, or once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +132,11 @@ impl Runner {
         self.board.stop();
         if !self.board.wait_idle(GRACE) {
             log::info!("stopping in mid-conversation; what was under way is tried again");
+            if !self.board.wait_answered(LAST_ANSWER) {
+                log::warn!(
+                    "stopping before all ends of messages were answered: possible duplicates"
+                );
+            }
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! One connection to one host: the socket, TLS and the clock around the [`Client`].
 //!
 //! Guarantees: it ends. Each reply and each block of the message has its time (RFC 5321 4.5.3.2),
-//! however slowly the bytes come, and the whole connection has one too. The final dot is written
-//! only after the whole message was read from the queue and written.
+//! however slowly the bytes come and however many commands were pipelined; there are as many replies
+//! as commands, and the message as a whole has its time too. The final dot is written only after the
+//! whole message was read from the queue and written, and then its reply has all of its ten minutes.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -19,7 +20,7 @@ use crate::mail::Mail;
 
 /// For one address.
 const CONNECT: Duration = Duration::from_secs(30);
-/// For a whole connection, plus a second for each [`SLOWEST`] octets of the message.
+/// For the message, plus a second for each [`SLOWEST`] octets of it.
 const LONGEST: Duration = Duration::from_secs(3600);
 const SLOWEST: u64 = 1024;
 /// Octets of the message in one write.
@@ -34,6 +35,18 @@ pub(crate) enum Ours {
     System(io::Error),
     /// The message cannot be read.
     Content(io::Error),
+    /// We are to end, and nobody would wait for the server's answer.
+    Stopping,
+}
+
+/// How a message is sent.
+pub(crate) struct Terms<'a> {
+    /// None: in the clear.
+    pub(crate) tls: Option<&'a Connector>,
+    /// Asked before the final dot: whether somebody will wait for the answer to it.
+    pub(crate) may_end: &'a dyn Fn() -> bool,
+    /// What the times of RFC 5321 are divided by; 1 but in tests.
+    pub(crate) hurry: u32,
 }
 
 impl From<Ours> for Fail {
@@ -41,6 +54,7 @@ impl From<Ours> for Fail {
         match ours {
             Ours::System(e) => Self::io("connect", e),
             Ours::Content(e) => Self::io("read the message", e),
+            Ours::Stopping => Self::temp("stopped before the end of the message"),
         }
     }
 }
@@ -51,7 +65,7 @@ pub(crate) fn run(
     port: u16,
     mail: &Mail,
     content: &mut dyn Read,
-    tls: Option<&Connector>,
+    terms: &Terms<'_>,
 ) -> Result<Outcome, Ours> {
     let peer = peer(target, port);
     let stream = match TcpStream::connect_timeout(&SocketAddr::new(target.ip, port), CONNECT) {
@@ -59,20 +73,21 @@ pub(crate) fn run(
         Err(e) if is_ours(&e, target.ip) => return Err(Ours::System(e)),
         Err(e) => return Ok(unreachable(mail, &peer, &e)),
     };
-    let size = Duration::from_secs(mail.size / SLOWEST);
-    let wish = if tls.is_some() { Tls::May } else { Tls::Failed };
-    let end = Instant::now() + LONGEST + size;
+    let wish = match terms.tls {
+        Some(_) => Tls::May,
+        None => Tls::Failed,
+    };
     // Commands are written whole; waiting to join them would only cost time.
     stream.set_nodelay(true).map_err(Ours::System)?;
     let mut session = Session {
         client: Client::new(mail.clone(), peer, wish),
         stream: Some(Stream::Plain(Timed {
             socket: stream,
-            by: Cell::new(end),
+            by: Cell::new(Instant::now() + CONNECT),
         })),
         name: tls_name(target),
-        tls,
-        end,
+        terms,
+        message: LONGEST + Duration::from_secs(mail.size / SLOWEST),
     };
     session.drive(content)?;
     Ok(session.client.outcome())
@@ -191,9 +206,9 @@ struct Session<'a> {
     /// None once it is closed.
     stream: Option<Stream>,
     name: String,
-    tls: Option<&'a Connector>,
-    /// Of the whole connection.
-    end: Instant,
+    terms: &'a Terms<'a>,
+    /// What the message as a whole has.
+    message: Duration,
 }
 
 impl Session<'_> {
@@ -219,7 +234,7 @@ impl Session<'_> {
     ) -> Result<(), Ours> {
         match action {
             Action::Send(text) => {
-                let by = self.by(self.client.deadline());
+                let by = self.by();
                 if let Err(e) = self.write(text.as_bytes(), by) {
                     self.lost(&e, actions);
                 }
@@ -238,16 +253,22 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The time by which something has to be done.
-    fn by(&self, within: Duration) -> Instant {
-        self.end.min(Instant::now() + within)
+    /// The time by which the server has to do what is awaited now.
+    fn by(&self) -> Instant {
+        Instant::now() + self.client.deadline() / self.terms.hurry
     }
 
-    /// Reads until the client has something to do, or its time is over.
+    /// Reads until the client has something to do, or the time for a reply is over.
     fn read(&mut self, actions: &mut Vec<Action>) {
-        let by = self.by(self.client.deadline());
+        let mut by = self.by();
+        let mut known = self.client.replies();
         let mut buffer = [0; 4096];
         while actions.is_empty() && !self.client.is_closed() {
+            if self.client.replies() != known {
+                // The next reply of a flight has its own time.
+                known = self.client.replies();
+                by = self.by();
+            }
             match self.read_some(&mut buffer, by) {
                 Ok(0) => self.client.step(Input::Lost("lost connection"), actions),
                 Ok(n) => {
@@ -296,10 +317,10 @@ impl Session<'_> {
     }
 
     fn start_tls(&mut self, actions: &mut Vec<Action>) {
-        let (Some(Stream::Plain(socket)), Some(tls)) = (self.stream.take(), self.tls) else {
+        let (Some(Stream::Plain(socket)), Some(tls)) = (self.stream.take(), self.terms.tls) else {
             return self.client.step(Input::Lost("lost connection"), actions);
         };
-        socket.by.set(self.by(self.client.deadline()));
+        socket.by.set(self.by());
         match tls.connect(socket, &self.name, Verify::Never) {
             Ok(stream) => {
                 log::debug!("{}: {}", self.name, stream.info());
@@ -318,6 +339,7 @@ impl Session<'_> {
         let mut stuffing = Stuffing::new();
         let mut block = vec![0; BLOCK];
         let mut wire = Vec::with_capacity(BLOCK + BLOCK / 8);
+        let end = Instant::now() + self.message / self.terms.hurry;
         loop {
             let n = match content.read(&mut block) {
                 Ok(n) => n,
@@ -330,22 +352,25 @@ impl Session<'_> {
                 Some([]) | None => break,
                 Some(bytes) => stuffing.push(bytes, &mut wire),
             }
-            if !self.send_block(&wire, actions) {
+            if !self.send_block(&wire, end, actions) {
                 return Ok(());
             }
         }
         wire.clear();
         stuffing.finish(&mut wire);
-        if self.send_block(&wire, actions) {
+        if !(self.terms.may_end)() {
+            // No final dot here either: it was not sent, and is tried again.
+            return Err(Ours::Stopping);
+        }
+        if self.send_block(&wire, end, actions) {
             self.client.step(Input::ContentSent, actions);
         }
         Ok(())
     }
 
     /// Writes a piece of the message. A server that does not want the rest may have said why.
-    fn send_block(&mut self, wire: &[u8], actions: &mut Vec<Action>) -> bool {
-        let by = self.by(self.client.deadline());
-        let Err(e) = self.write(wire, by) else {
+    fn send_block(&mut self, wire: &[u8], end: Instant, actions: &mut Vec<Action>) -> bool {
+        let Err(e) = self.write(wire, self.by().min(end)) else {
             return true;
         };
         let mut buffer = [0; 4096];

@@ -12,7 +12,7 @@ use super::{Relay, Settled, Way, all};
 use crate::client::{Outcome, Progress, Verdict};
 use crate::destinations::Visit;
 use crate::mail::Mail;
-use crate::session::{self, Ours};
+use crate::session::{self, Ours, Terms};
 
 /// Hosts that are tried in one attempt.
 const MAX_HOSTS: usize = 5;
@@ -124,6 +124,7 @@ impl Relay<'_> {
             let progress = outcome.progress;
             answer.progress = answer.progress.max(progress);
             let left = self.record(&session::peer(target, port), &batch, outcome)?;
+            self.board.answered(self.entry.id());
             if left.len() == batch.len() || progress == Progress::Ended {
                 // It takes nothing now; those whose turn had not come hear the same.
                 let same = left.first().map(|r| (r.verdict.clone(), r.host.clone()));
@@ -172,11 +173,17 @@ impl Relay<'_> {
             .iter()
             .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
         let mail = mail.to(to);
-        let result = session::run(target, port, &mail, &mut self.entry.content(), tls);
+        let (board, id) = (self.board, *self.entry.id());
+        let terms = Terms {
+            tls,
+            may_end: &|| board.ends(id),
+            hurry: 1,
+        };
+        let result = session::run(target, port, &mail, &mut self.entry.content(), &terms);
         result.map_err(|ours| {
             let what = match ours {
                 Ours::System(_) => session::peer(target, port),
-                Ours::Content(_) => self.entry.id().to_string(),
+                Ours::Content(_) | Ours::Stopping => self.entry.id().to_string(),
             };
             let due = SystemTime::now() + OWN_TROUBLE;
             if let Err(fail) = self.entry.set_due(due) {

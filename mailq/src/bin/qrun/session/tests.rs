@@ -18,7 +18,22 @@ fn send(port: u16, content: &[u8]) -> Outcome {
         host: "mx.b.test".parse().unwrap(),
         ip: "127.0.0.1".parse().unwrap(),
     };
-    run(&target, port, &mail(&["a@b.test"]), &mut &*content, None).unwrap()
+    run(
+        &target,
+        port,
+        &mail(&["a@b.test"]),
+        &mut &*content,
+        &terms(1),
+    )
+    .unwrap()
+}
+
+fn terms(hurry: u32) -> Terms<'static> {
+    Terms {
+        tls: None,
+        may_end: &|| true,
+        hurry,
+    }
 }
 
 fn verdict(outcome: &Outcome) -> String {
@@ -164,7 +179,7 @@ fn a_message_that_cannot_be_read_is_never_ended() {
         fake.port,
         &mail(&["a@b.test"]),
         &mut Broken(0),
-        None,
+        &terms(1),
     );
     assert!(matches!(result, Err(Ours::Content(_))));
     std::thread::sleep(Duration::from_millis(50));
@@ -192,4 +207,53 @@ fn time_ends_everything() {
         timed.read(&mut [0]).unwrap_err().kind(),
         io::ErrorKind::TimedOut
     );
+}
+
+#[test]
+fn each_reply_of_a_flight_has_its_own_time() {
+    // 5 minutes for a reply to RCPT are 0.6 s here; all of them take 1.2 s.
+    let fake = Fake::start(|line| {
+        if line.starts_with("RCPT") {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        Say::Reply(usual(line))
+    });
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    let to: Vec<String> = (0..8).map(|n| format!("a{n}@b.test")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let outcome = run(
+        &target,
+        fake.port,
+        &mail(&to),
+        &mut &b"x\r\n"[..],
+        &terms(500),
+    )
+    .unwrap();
+    assert_eq!(verdict(&outcome), "2.6.0 250 2.6.0 queued");
+}
+
+#[test]
+fn a_message_whose_answer_nobody_would_wait_for_is_not_ended() {
+    let fake = Fake::polite();
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    let terms = Terms {
+        may_end: &|| false,
+        ..terms(1)
+    };
+    let result = run(
+        &target,
+        fake.port,
+        &mail(&["a@b.test"]),
+        &mut &b"x\r\n"[..],
+        &terms,
+    );
+    assert!(matches!(result, Err(Ours::Stopping)));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fake.count("."), 0);
 }
