@@ -198,22 +198,28 @@ impl Resolve for Dns {
     fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError> {
         let records = self.ask(domain, RecordType::MX)?;
         let mut null = false;
+        let mut illegal = None;
         let mut hosts = Vec::new();
         for record in records {
             let RData::MX(mx) = record else { continue };
             if mx.exchange.is_root() {
                 null = true;
-            } else if let Ok(host) = Domain::parse(&mx.exchange.to_ascii()) {
-                hosts.push(Mx {
+                continue;
+            }
+            let name = mx.exchange.to_ascii();
+            match Domain::parse(&name) {
+                Ok(host) => hosts.push(Mx {
                     preference: mx.preference,
                     host,
-                });
+                }),
+                Err(_) => illegal = Some(name),
             }
         }
-        match (hosts.is_empty(), null) {
-            (false, _) => Ok(MxAnswer::Found(hosts)),
-            (true, true) => Ok(MxAnswer::Null),
-            (true, false) => Err(DnsError::NoData),
+        match (hosts.is_empty(), null, illegal) {
+            (false, _, _) => Ok(MxAnswer::Found(hosts)),
+            (true, true, _) => Ok(MxAnswer::Null),
+            (true, false, Some(name)) => Ok(MxAnswer::NoHosts(name)),
+            (true, false, None) => Err(DnsError::NoData),
         }
     }
 
@@ -299,6 +305,11 @@ mod tests {
                 add(RData::MX(MX::new(20, host("mx2.test."))));
             }
             (b"null", RecordType::MX) => add(RData::MX(MX::new(0, Name::root()))),
+            (b"bad", RecordType::MX) => {
+                let labels = [b"not a host".as_slice(), b"test".as_slice()];
+                add(RData::MX(MX::new(10, Name::from_labels(labels).unwrap())));
+            }
+            (b"bad", RecordType::A) => add(RData::A(A::new(192, 0, 2, 9))),
             (b"v4", RecordType::A) => add(RData::A(A::new(192, 0, 2, 1))),
             (b"none", _) => answer.metadata.response_code = ResponseCode::NXDomain,
             (b"broken", _) | (b"half", RecordType::AAAA) => {
@@ -353,6 +364,13 @@ mod tests {
         assert_eq!(dns.addresses(&d("two.test")), Err(DnsError::NoData));
         assert!(dns.addresses(&d("half.test")).unwrap_err().is_temporary());
         assert_eq!(dns.txt(&d("[192.0.2.1]")), Err(DnsError::NxDomain));
+    }
+
+    #[test]
+    fn exchangers_that_are_no_hosts_are_not_the_same_as_none() {
+        let dns = dns();
+        let answer = dns.mx(&Domain::parse("bad.test").unwrap());
+        assert!(matches!(answer, Ok(MxAnswer::NoHosts(_))), "{answer:?}");
     }
 
     #[test]

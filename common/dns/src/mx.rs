@@ -34,6 +34,8 @@ pub enum NoTarget {
     NullMx,
     /// There is no such domain, or it has no address.
     NoHost(String),
+    /// Its exchangers are none: this is one of them.
+    NotHosts(String),
     /// We are the best of its exchangers and yet do not keep its mail.
     Loop,
     /// DNS did not say.
@@ -46,6 +48,7 @@ impl NoTarget {
         match self {
             Self::NullMx => Status::NULL_MX,
             Self::NoHost(_) => Status::NO_HOST,
+            Self::NotHosts(_) => Status::new(5, 4, 4),
             Self::Loop => Status::LOOP,
             Self::Temporary(_) => Status::NO_DNS,
         }
@@ -56,6 +59,9 @@ impl NoTarget {
         match self {
             Self::NullMx => format!("{domain} does not accept mail (null MX)"),
             Self::NoHost(why) => format!("{domain}: {why}"),
+            Self::NotHosts(name) => {
+                format!("{domain}: its mail exchanger {name} is not the name of a host")
+            }
             Self::Loop => format!("mail for {domain} loops back to myself"),
             Self::Temporary(why) => format!("looking up {domain}: {why}"),
         }
@@ -76,6 +82,7 @@ pub fn targets(dns: &dyn Resolve, domain: &Domain, us: &dyn Us) -> Result<Vec<Ta
     let mut hosts = match dns.mx(domain) {
         Ok(MxAnswer::Found(hosts)) => hosts,
         Ok(MxAnswer::Null) => return Err(NoTarget::NullMx),
+        Ok(MxAnswer::NoHosts(name)) => return Err(NoTarget::NotHosts(name)),
         // The implicit MX. A host of our own name is nobody else's.
         Err(DnsError::NoData) => vec![Mx {
             preference: 0,

@@ -24,6 +24,9 @@ pub enum MxAnswer {
     Found(Vec<Mx>),
     /// `MX 0 .`: this domain takes no mail (RFC 7505).
     Null,
+    /// It has exchangers, and none of them is the name of a host; this is one. So there is no
+    /// implicit one either (RFC 5321 5.1).
+    NoHosts(String),
 }
 
 /// One mail exchanger.
