@@ -1,5 +1,6 @@
 //! Whom to tell, what, and how it enters the queue.
 
+use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::time::SystemTime;
 
@@ -81,32 +82,38 @@ impl Reporter {
 
     /// The recipients that this is about and those of them that somebody wants to hear of.
     fn select(&self, entry: &Entry, about: About<'_>) -> (Vec<usize>, Vec<usize>) {
-        let states = || entry.recipients().iter().enumerate();
         let null = entry.envelope().reverse_path.is_null();
         let delivered = |s: &RecipientState| {
             matches!(s.outcome, Outcome::Delivered { .. })
                 && !s.success_reported
                 && s.recipient.notify.wants_success()
         };
-        let all: Vec<usize> = states()
-            .filter(|(i, s)| match about {
+        let relayed: HashSet<usize> = match about {
+            About::Relayed(list) => list.iter().copied().collect(),
+            About::Failures | About::Deliveries => HashSet::new(),
+        };
+        let (mut all, mut wanted) = (Vec::new(), Vec::new());
+        for (i, s) in entry.recipients().iter().enumerate() {
+            let covered = match about {
                 About::Failures => {
                     matches!(s.outcome, Outcome::Failed { .. }) && !s.failure_reported
                 }
                 About::Deliveries => delivered(s),
-                About::Relayed(list) => list.contains(i) && delivered(s),
-            })
-            .map(|(i, _)| i)
-            .collect();
-        let wanted = states()
-            .filter(|(i, _)| all.contains(i))
+                About::Relayed(_) => relayed.contains(&i) && delivered(s),
+            };
+            if !covered {
+                continue;
+            }
+            all.push(i);
             // RFC 3461 4.1: NEVER also means that our postmaster need not know.
-            .filter(|(_, s)| match about {
+            let is_wanted = match about {
                 About::Failures => s.recipient.notify.wants_failure(),
                 About::Deliveries | About::Relayed(_) => !null,
-            })
-            .map(|(i, _)| i)
-            .collect();
+            };
+            if is_wanted {
+                wanted.push(i);
+            }
+        }
         (all, wanted)
     }
 
