@@ -1,27 +1,30 @@
 //! From `drop/` into the lanes: who sent it, where it goes, and the fields that a message must have
 //! when it leaves its author's host (RFC 6409 8): Date, From, Message-ID; with a trace field above
-//! them (RFC 5321 4.4). Nothing that is there is changed.
+//! them (RFC 5321 4.4). Nothing that is there is changed. What has been through more hosts than
+//! HOP_LIMIT allows is qrun's, which bounces it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, Read};
 use std::time::SystemTime;
 
 use base::date::{self, Date};
-use base::{Address, Domain, LocalPart, ReversePath};
+use base::{Address, Domain, Fail, LocalPart, ReversePath};
 use nix::unistd::{Uid, User};
-use queue::{Dropped, Lane, Verdict};
-use rules::{Mailer, Router};
+use queue::{Dropped, Entry, Lane, Source, Verdict};
+use rules::Mailer;
+
+use crate::world::World;
 
 /// How much of a message is searched for its header.
 const MAX_HEADER: u64 = 256 * 1024;
 
 /// What becomes of a submission, and what is put before its content.
 pub(crate) fn judge(
-    host: &Domain,
-    router: &Router,
+    world: &World,
     dropped: &Dropped,
     content: &mut dyn BufRead,
 ) -> (Verdict, Vec<u8>) {
+    let (host, router) = (&world.host, &world.router);
     if dropped.recipients.is_empty() {
         return (
             Verdict::Refuse {
@@ -47,7 +50,8 @@ pub(crate) fn judge(
     let envelope = dropped.envelope(ReversePath::Address(author.clone()));
     let ours = |address: &Address| matches!(router.route(address).mailer, Mailer::Local { .. });
     // Whatever is not surely ours goes to the lane that can relay, bounce and hand over.
-    let lane = match envelope.recipients.iter().all(|r| ours(&r.address)) {
+    let looping = Names::of(&header).count("Received") > world.hop_limit;
+    let lane = match !looping && envelope.recipients.iter().all(|r| ours(&r.address)) {
         true => Lane::Local,
         false => Lane::Relay,
     };
@@ -63,6 +67,22 @@ pub(crate) fn judge(
         envelope.recipients.len(),
     );
     (Verdict::Accept { lane, envelope }, prologue)
+}
+
+/// Whether a submission has been through too many hosts: it came back here through a program that
+/// somebody's mail is piped to, say. Of other entries smtpd has asked this.
+pub(crate) fn is_looping(entry: &Entry, hop_limit: usize) -> Result<bool, Fail> {
+    if !matches!(entry.origin().source, Source::Submission { .. }) {
+        return Ok(false);
+    }
+    let mut header = Vec::new();
+    entry
+        .content()
+        .take(MAX_HEADER)
+        .read_to_end(&mut header)
+        .map_err(|e| Fail::io(format!("read message {}", entry.id()), e))?;
+    // The one on top is ours.
+    Ok(Names::of(&header).count("Received").saturating_sub(1) > hop_limit)
 }
 
 /// The name of a Unix user; None for a uid without one, or while nobody can say.
@@ -148,10 +168,13 @@ impl<'a> Names<'a> {
         Self { all, separated }
     }
 
+    fn count(&self, name: &str) -> usize {
+        let same = |n: &&&[u8]| n.eq_ignore_ascii_case(name.as_bytes());
+        self.all.iter().filter(same).count()
+    }
+
     fn has(&self, name: &str) -> bool {
-        self.all
-            .iter()
-            .any(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+        self.count(name) > 0
     }
 }
 

@@ -17,6 +17,7 @@ use rules::{Mailer, NextHop};
 use crate::board::{Board, Ended};
 use crate::client::Verdict;
 use crate::destinations::Entrance;
+use crate::intake;
 use crate::report;
 use crate::schedule;
 use crate::world::World;
@@ -78,7 +79,7 @@ impl<'a> Relay<'a> {
             local,
             elsewhere,
             mut settled,
-        } = self.plan();
+        } = self.plan()?;
         if elsewhere.is_empty() && settled.is_empty() && !local.is_empty() {
             self.report()?;
             log::info!("{}: handed over to local", self.entry.id());
@@ -105,8 +106,9 @@ impl<'a> Relay<'a> {
     }
 
     /// Asks the rules about everybody who is left.
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> Result<Plan, Fail> {
         let mut plan = Plan::default();
+        let looping = intake::is_looping(&self.entry, self.world.hop_limit)?;
         for (recipient, state) in self.entry.recipients().iter().enumerate() {
             if !state.outcome.is_pending() || self.had_its_turn(&state.outcome) {
                 continue;
@@ -118,6 +120,10 @@ impl<'a> Relay<'a> {
                     host: None,
                 });
             };
+            if looping {
+                settle(Status::LOOP, "too many hops, this is a mail loop".into());
+                continue;
+            }
             let route = self.world.router.route(&state.recipient.address);
             match route.mailer {
                 Mailer::Local { .. } => plan.local.push(recipient),
@@ -135,7 +141,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        plan
+        Ok(plan)
     }
 
     /// Whether a recipient was tried before the entry waited for a place elsewhere.

@@ -204,9 +204,7 @@ impl Runner {
     fn take_in(&self, intake: &mut Intake) -> Result<bool, Fail> {
         let world = self.world();
         intake.set_max_size(max_file(&world));
-        let taken = intake.run_with(|dropped, content| {
-            intake::judge(&world.host, &world.router, dropped, content)
-        })?;
+        let taken = intake.run_with(|dropped, content| intake::judge(&world, dropped, content))?;
         // Wake-ups for these come too; saying it here saves the wait where they do not.
         for id in &taken.accepted {
             if let Some(due) = self.queue.due(Lane::Relay, id)? {
@@ -359,6 +357,48 @@ mod tests {
     use base::{Config, Recipient, Root};
     use queue::drop::{Letter, Submission};
     use std::path::Path;
+
+    #[test]
+    fn a_submission_that_loops_comes_back_to_its_sender() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let def = "MY_NAME=mail\nMY_DOMAIN=a.test\nDNS_ZONE_FILE=/zone\nHOP_LIMIT=3\n";
+        std::fs::write(dir.path().join("zone"), "").unwrap();
+        let config = Config::parse(&root, def, Path::new("t")).unwrap();
+        let world = World::new(&root, &config).unwrap();
+        let queue = Queue::create(&root).unwrap();
+        let reload = Arc::new(|| Err(Fail::temp("")));
+        let runner = Runner::new(queue, world, Mode::Once, reload);
+        let here = runner.world().router.here().clone();
+        for (hops, failed) in [(3, false), (4, true)] {
+            let letter = Letter {
+                sender: Some(base::ReversePath::Address(
+                    format!("ann@{here}").parse().unwrap(),
+                )),
+                recipients: vec![Recipient::new(format!("bob@{here}").parse().unwrap())],
+                body: Body::SevenBit,
+                ret: None,
+                envid: None,
+            };
+            let mut submission = Submission::create(&root, &letter).unwrap();
+            let header = "Received: by a\r\n\tb\r\n".repeat(hops) + "Subject: x\r\n\r\n";
+            submission.write(header.as_bytes()).unwrap();
+            let id = submission.commit().unwrap();
+            Arc::clone(&runner).once().unwrap();
+            let local = runner.queue.scan(Lane::Local).unwrap();
+            assert!(runner.queue.due(Lane::Relay, &id).unwrap().is_none());
+            assert_eq!(local.iter().any(|l| l.id == id), !failed);
+            if failed {
+                let report = local.last().unwrap().id;
+                let Claim::Entry(report) = runner.queue.claim(Lane::Local, &report).unwrap() else {
+                    panic!("busy");
+                };
+                let mut text = String::new();
+                report.content().read_to_string(&mut text).unwrap();
+                assert!(text.contains("Status: 5.4.6"), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn a_limit_that_was_raised_counts_for_submissions_too() {

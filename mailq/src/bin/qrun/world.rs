@@ -23,6 +23,7 @@ pub(crate) struct World {
     pub(crate) backoff: Backoff,
     pub(crate) lifetime: Duration,
     pub(crate) message_size_limit: u64,
+    pub(crate) hop_limit: usize,
     smtp_port: u16,
     addresses: Vec<IpAddr>,
 }
@@ -41,6 +42,7 @@ impl World {
             },
             lifetime: config.queue_lifetime,
             message_size_limit: config.message_size_limit,
+            hop_limit: config.hop_limit,
             smtp_port: config.smtp_port,
             addresses: own_addresses(),
         })
