@@ -7,6 +7,7 @@
 
 mod visit;
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use base::{Address, Envelope, Fail, Status};
@@ -21,6 +22,9 @@ use crate::intake;
 use crate::report;
 use crate::schedule;
 use crate::world::World;
+
+/// Journal records that are written at once.
+const RECORDS: usize = 500;
 
 /// One attempt.
 pub(crate) struct Relay<'a> {
@@ -108,6 +112,7 @@ impl<'a> Relay<'a> {
     /// Asks the rules about everybody who is left.
     fn plan(&self) -> Result<Plan, Fail> {
         let mut plan = Plan::default();
+        let mut places: HashMap<NextHop, usize> = HashMap::new();
         let looping = intake::is_looping(&self.entry, self.world.hop_limit)?;
         for (recipient, state) in self.entry.recipients().iter().enumerate() {
             if !state.outcome.is_pending() || self.had_its_turn(&state.outcome) {
@@ -134,7 +139,9 @@ impl<'a> Relay<'a> {
                         recipient,
                         user: route.user,
                     };
-                    match plan.elsewhere.iter_mut().find(|(known, _)| *known == next) {
+                    let new = plan.elsewhere.len();
+                    let place = *places.entry(next.clone()).or_insert(new);
+                    match plan.elsewhere.get_mut(place) {
                         Some((_, ways)) => ways.push(way),
                         None => plan.elsewhere.push((next, vec![way])),
                     }
@@ -158,14 +165,7 @@ impl<'a> Relay<'a> {
 
     /// Records what is deferred, tells the sender what failed, and lets the entry go or wait.
     fn conclude(mut self, settled: Vec<Settled>, full: Option<NextHop>) -> Result<Ended, Fail> {
-        for settled in settled {
-            let Settled {
-                recipient,
-                verdict,
-                host,
-            } = settled;
-            self.settle(recipient, verdict.status, verdict.text, host)?;
-        }
+        self.settle(settled)?;
         self.report()?;
         if !self
             .entry
@@ -221,15 +221,23 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Records what an attempt came to for one recipient: class 4 is for another time, unless the
-    /// message is too old.
-    fn settle(
-        &mut self,
-        recipient: usize,
-        status: Status,
-        text: String,
-        host: Option<String>,
-    ) -> Result<(), Fail> {
+    /// Records what an attempt came to for all of these, with one sync.
+    fn settle(&mut self, settled: Vec<Settled>) -> Result<(), Fail> {
+        let (events, lines): (Vec<Event>, Vec<String>) =
+            settled.into_iter().map(|one| self.outcome(one)).unzip();
+        self.write(&events)?;
+        lines.iter().for_each(|line| log::info!("{line}"));
+        Ok(())
+    }
+
+    /// What one recipient's verdict means, for the journal and the log: class 4 is for another
+    /// time, unless the message is too old.
+    fn outcome(&self, settled: Settled) -> (Event, String) {
+        let Settled {
+            recipient,
+            verdict: Verdict { status, text },
+            host,
+        } = settled;
         let old = schedule::is_expired(self.entry.arrived(), self.now, self.world.lifetime);
         let (status, text) = match (status.class(), old) {
             (4, true) => {
@@ -259,17 +267,24 @@ impl<'a> Relay<'a> {
             },
             _ => Event::Failed { recipient, attempt },
         };
-        self.write(&[event])?;
-        log::info!("{line}");
+        (event, line)
+    }
+
+    /// Into the journal, durably where anything is final.
+    fn write(&mut self, events: &[Event]) -> Result<(), Fail> {
+        for some in events.chunks(RECORDS) {
+            self.append(some)?;
+        }
+        let is_final = |event: &Event| !matches!(event, Event::Deferred { .. });
+        if events.iter().any(is_final) {
+            self.entry.sync()?;
+        }
         Ok(())
     }
 
-    /// Into the journal, durably where it is final. While that cannot be written nobody sends, and
-    /// what is known stays known here until it can.
-    fn write(&mut self, events: &[Event]) -> Result<(), Fail> {
-        if events.is_empty() {
-            return Ok(());
-        }
+    /// While the journal cannot be written nobody sends, and what is known stays known here until
+    /// it can.
+    fn append(&mut self, events: &[Event]) -> Result<(), Fail> {
         let mut pause = Duration::from_secs(1);
         while let Err(fail) = self.entry.record(events) {
             log::error!("{fail}; nothing is sent until that can be recorded");
@@ -279,10 +294,6 @@ impl<'a> Relay<'a> {
             self.board.pause(pause.saturating_mul(2));
             std::thread::sleep(pause);
             pause = pause.saturating_mul(2).min(Duration::from_secs(30));
-        }
-        let is_final = |event: &Event| !matches!(event, Event::Deferred { .. });
-        if events.iter().any(is_final) {
-            self.entry.sync()?;
         }
         Ok(())
     }
