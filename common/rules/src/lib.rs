@@ -6,4 +6,4 @@
 pub mod aliases;
 pub mod route;
 
-pub use route::{Mailer, NextHop, Route, Router};
+pub use route::{Mailer, NextHop, Route, Router, own_addresses};

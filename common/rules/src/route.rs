@@ -1,7 +1,8 @@
 //! One function from an address to what is done with it: [`Router::route`].
 //!
 //! The answer has sendmail's form, a triple of mailer, host and user. It depends on the address
-//! and the configuration alone: no look-up of users, no DNS. The same address always goes the same
+//! and the configuration alone, and on this host's interfaces as they were when the configuration
+//! was read: no look-up of users, no DNS. The same address always goes the same
 //! way in smtpd, qrun, deliver and `sendmail -bv`, because they all ask here.
 
 use std::fmt;
@@ -69,6 +70,8 @@ impl Mailer {
 #[derive(Debug, Clone)]
 pub struct Router {
     ours: Vec<Domain>,
+    /// Whose literals are ours: RFC 5321 4.1.3.
+    addresses: Vec<IpAddr>,
     /// Put behind a local-part that stands alone.
     here: Domain,
     direct: Direct,
@@ -90,17 +93,16 @@ impl Router {
                 .flat_map(Domain::parse),
         );
         ours.extend(config.my_alias.iter().cloned());
-        ours.extend(
-            config
-                .listen
-                .iter()
-                .filter(|ip| !ip.is_unspecified())
-                .map(|ip| Domain::from(*ip)),
-        );
         ours.sort();
         ours.dedup();
+        let mut addresses = config.listen.clone();
+        if addresses.iter().any(IpAddr::is_unspecified) {
+            addresses.retain(|ip| !ip.is_unspecified());
+            addresses.extend(own_addresses());
+        }
         Self {
             ours,
+            addresses,
             here: config.from_address.clone(),
             direct: config.direct_deliver_domains.clone(),
             relay: config
@@ -158,12 +160,11 @@ impl Router {
 
     /// Whether mail for this domain is ours to keep.
     pub fn is_local(&self, domain: &Domain) -> bool {
-        self.ours.binary_search(domain).is_ok()
-    }
-
-    /// The domains whose mail is ours, sorted.
-    pub fn local_domains(&self) -> &[Domain] {
-        &self.ours
+        match domain.ip() {
+            // `::ffff:192.0.2.1` is 192.0.2.1.
+            Some(ip) => self.addresses.contains(&ip.to_canonical()),
+            None => self.ours.binary_search(domain).is_ok(),
+        }
     }
 
     /// What stands behind `@` when nothing was written there.
@@ -178,6 +179,20 @@ impl Router {
             Direct::Within(list) => list.iter().any(|d| domain.is_within(d)),
         }
     }
+}
+
+/// The addresses of this host's interfaces, now. Where they cannot be had, our names still tell.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return Vec::new();
+    };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        })
+        .collect()
 }
 
 fn next_hop(relay: &NextHost, config: &Config) -> NextHop {
@@ -236,6 +251,17 @@ mod tests {
             ("", "ann@else.where", "esmtp else.where. ann@else.where"),
             ("", "ann@[192.0.2.1]", "esmtp [192.0.2.1] ann@[192.0.2.1]"),
             ("LISTEN=192.0.2.1", "ann@[192.0.2.1]", "local ann"),
+            (
+                "LISTEN=0.0.0.0",
+                "postmaster@[127.0.0.1]",
+                "local postmaster",
+            ),
+            ("", "ann@[IPv6:::ffff:127.0.0.1]", "local ann"),
+            (
+                "LISTEN=192.0.2.1",
+                "ann@[127.0.0.1]",
+                "esmtp [127.0.0.1] ann@[127.0.0.1]",
+            ),
             (
                 "MX_SENDMAIL=no",
                 "ann@else.where",

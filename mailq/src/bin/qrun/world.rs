@@ -44,7 +44,7 @@ impl World {
             message_size_limit: config.message_size_limit,
             hop_limit: config.hop_limit,
             smtp_port: config.smtp_port,
-            addresses: own_addresses(),
+            addresses: rules::own_addresses(),
         })
     }
 
@@ -52,20 +52,6 @@ impl World {
     pub(crate) fn us(&self, port: u16) -> Ourselves<'_> {
         Ourselves { world: self, port }
     }
-}
-
-/// The addresses of this host's interfaces. Where they cannot be had, our names still tell.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return Vec::new();
-    };
-    interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
-        })
-        .collect()
 }
 
 /// Whether a host is this one: by its name, or by an address where our own smtpd listens.

@@ -305,7 +305,7 @@ fn a_relay_that_is_not_there_bounces_nothing() {
 #[test]
 fn an_address_of_our_own_is_a_loop_and_not_a_relay() {
     for to in ["a@[127.0.0.1]", "a@[IPv6:::ffff:127.0.0.1]"] {
-        let host = host(2525, "", "SMTP_PORT=2525");
+        let host = host(2525, "", "SMTP_PORT=2525\nLISTEN=192.0.2.1");
         let id = host.put("s@here.test", &[to], |_| ());
         assert_eq!(host.attempt(&id), Ended::Finished);
         assert!(host.report().contains("Status: 5.4.6"), "{}", host.report());
