@@ -10,6 +10,7 @@ mod message;
 mod programs;
 #[path = "../mailq/show.rs"]
 mod show;
+mod smtp;
 mod submit;
 mod verify;
 
@@ -67,7 +68,9 @@ fn run(called: &OsString, words: impl Iterator<Item = OsString>) -> Result<ExitC
         Mode::Verify => verify(&root, &args.operands),
         Mode::Mailq => show::command(&args.operands),
         Mode::Newaliases => check::command(&[]),
-        Mode::Smtp => Err(programs::exec("smtpd", &["-i"])),
+        // A connection from the network, as inetd gives it: who may relay is smtpd's to say.
+        Mode::Smtp if net::activate::is_inetd(false) => Err(programs::exec("smtpd", &["-i"])),
+        Mode::Smtp => converse(&root),
         Mode::RunQueue => {
             programs::run_all(&[("qrun", &["-q"]), ("deliver", &["-q"])]).map(Into::into)
         }
@@ -93,6 +96,21 @@ fn deliver(root: &Root, args: &Args) -> Result<ExitCode, Fail> {
     if args.verbose {
         println!("queued as {id}");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SMTP with who runs us.
+fn converse(root: &Root) -> Result<ExitCode, Fail> {
+    let config = Config::load(root, None)?;
+    let router = Router::new(&config);
+    let session = smtp::Session {
+        root,
+        config: &config,
+        router: &router,
+        input: &mut std::io::stdin().lock(),
+        output: &mut std::io::stdout().lock(),
+    };
+    session.run()?;
     Ok(ExitCode::SUCCESS)
 }
 

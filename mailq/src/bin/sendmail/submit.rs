@@ -20,7 +20,7 @@ use crate::args::Submit;
 use crate::message::{self, Found, Lines, MAX_HEADER};
 
 /// Recipients of one message.
-const MAX_RECIPIENTS: usize = 50_000;
+pub(crate) const MAX_RECIPIENTS: usize = 50_000;
 /// Octets read at once.
 const PIECE: usize = 64 << 10;
 /// How much of the content is looked at for octets beyond ASCII before the envelope is written.
