@@ -7,7 +7,7 @@
 
 use base::envelope::{Notify, Recipient};
 use base::{Address, Fail, LocalPart, ReversePath, Status};
-use queue::Lane;
+use queue::{Lane, MAX_RECIPIENTS};
 use rules::aliases::{Aliases, Expansion, Leaf, What};
 use rules::{Mailer, Router};
 
@@ -117,7 +117,21 @@ impl Place<'_> {
         if head.was_delivered_to(address) {
             return circle(address);
         }
-        spread(recipient, expansion)
+        spread(recipient, expansion, &|user| self.without_aliases(user))
+    }
+
+    /// How a user is written in a message whose aliases have been asked already. A name without
+    /// room for the mark needs none where it is no alias.
+    fn without_aliases(&self, user: LocalPart) -> Result<LocalPart, String> {
+        let too_long = match LocalPart::new(&format!("\\{}", user.as_str())) {
+            Ok(marked) => return Ok(marked),
+            Err(e) => e,
+        };
+        match self.aliases.expand(&user, self.delimiter, &|_| None) {
+            Ok(expansion) if !expansion.aliased => Ok(user),
+            Ok(_) => Err(format!("{user}: with \\ before it: {too_long}")),
+            Err(fail) => Err(fail.to_string()),
+        }
     }
 
     /// The mailbox of a name that is no alias, or no alias any more.
@@ -128,10 +142,11 @@ impl Place<'_> {
         }
         let bare = self.delimiter.map(|d| name.split_detail(d).0);
         let bare = bare.as_ref().filter(|b| *b != name);
-        let mut candidates = vec![name.fold(), name.as_str().to_owned()];
+        // As it was written, then in lower case: of Bob and bob each gets his own.
+        let mut candidates = vec![name.as_str().to_owned(), name.fold()];
         candidates.extend(
             bare.into_iter()
-                .flat_map(|b| [b.fold(), b.as_str().to_owned()]),
+                .flat_map(|b| [b.as_str().to_owned(), b.fold()]),
         );
         candidates.dedup();
         for candidate in candidates {
@@ -155,8 +170,13 @@ fn circle(address: &Address) -> Step {
     }
 }
 
-/// New messages for all who a name leads to: one for each lane and owner.
-fn spread(recipient: &Recipient, expansion: Expansion) -> Step {
+/// New messages for all who a name leads to: one for each lane and owner. `mark` says how a user is
+/// written in them.
+fn spread(
+    recipient: &Recipient,
+    expansion: Expansion,
+    mark: &dyn Fn(LocalPart) -> Result<LocalPart, String>,
+) -> Step {
     let address = &recipient.address;
     let mut children: Vec<Child> = Vec::new();
     let mut refused = Vec::new();
@@ -164,10 +184,11 @@ fn spread(recipient: &Recipient, expansion: Expansion) -> Step {
     let single = expansion.leaves.len() == 1;
     for Leaf { what, owner } in expansion.leaves {
         let (lane, target) = match what {
-            What::User(user) => match LocalPart::new(&format!("\\{}", user.as_str())) {
+            What::User(user) => match mark(user) {
                 Ok(user) => (Lane::Local, Address::new(user, address.domain().clone())),
-                Err(e) => {
-                    refused.push(format!("{user}: {e}"));
+                Err(text) => {
+                    refused.push(text.clone());
+                    first.get_or_insert((Status::BAD_RECIPIENT_SYNTAX, text));
                     continue;
                 }
             },
@@ -197,6 +218,13 @@ fn spread(recipient: &Recipient, expansion: Expansion) -> Step {
                 recipients: vec![recipient],
             }),
         }
+    }
+    // No queue file can hold more, today or later.
+    if children.iter().any(|c| c.recipients.len() > MAX_RECIPIENTS) {
+        return Step::Fail {
+            status: Status::new(5, 5, 3),
+            text: format!("the list has more than {MAX_RECIPIENTS} members"),
+        };
     }
     match first {
         Some((status, text)) if children.is_empty() => Step::Fail { status, text },
@@ -281,20 +309,30 @@ gone: nobody
     }
 
     fn step(recipient: &Recipient, header: &str) -> Step {
-        let root = Root::new("/nonexistent");
-        let config = Config::parse(&root, CONFIG, Path::new("yubin.def")).unwrap();
-        let router = Router::new(&config);
-        let (aliases, _) = Aliases::from_text("aliases", ALIASES.as_bytes());
         let user = |name: &str| match name {
             "ann" | "bob" | "self" | "Carl" => Ok(Some(name.to_owned())),
             "slow" => Err(Fail::temp("users: no answer")),
             _ => Ok(None),
         };
+        ask(ALIASES, &user, recipient, header)
+    }
+
+    fn step_in(aliases: &str, user: &Users<'_>, address: &str) -> Step {
+        ask(aliases, user, &to(address), "")
+    }
+
+    type Users<'a> = dyn Fn(&str) -> Result<Option<String>, Fail> + 'a;
+
+    fn ask(aliases: &str, user: &Users<'_>, recipient: &Recipient, header: &str) -> Step {
+        let root = Root::new("/nonexistent");
+        let config = Config::parse(&root, CONFIG, Path::new("yubin.def")).unwrap();
+        let router = Router::new(&config);
+        let (aliases, _) = Aliases::from_text("aliases", aliases.as_bytes());
         let place = Place {
             router: &router,
             aliases: &aliases,
             delimiter: Some('+'),
-            user: &user,
+            user,
         };
         place.step(recipient, &Head::read(&mut header.as_bytes()).unwrap())
     }
@@ -354,6 +392,61 @@ gone: nobody
         for (address, want) in table {
             assert_eq!(show(&step(&to(address), "")), want, "{address}");
         }
+    }
+
+    #[test]
+    fn users_that_differ_in_case_have_their_own_mail() {
+        let users = ["Bob", "bob", "Eve"];
+        let known = |name: &str| Ok(users.contains(&name).then(|| name.to_owned()));
+        let table = [
+            ("Bob@here", "deliver Bob Bob@here"),
+            ("bob@here", "deliver bob bob@here"),
+            ("BOB@here", "deliver bob BOB@here"),
+            ("Bob+x@here", "deliver Bob Bob+x@here"),
+            ("Eve@here", "deliver Eve Eve@here"),
+            ("eve@here", "fail 5.1.1 unknown user: \"eve\""),
+        ];
+        for (address, want) in table {
+            assert_eq!(show(&step_in("", &known, address)), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_no_queue_file_holds_fails_with_its_limit() {
+        let members = |n: usize| (0..n).map(|i| format!("u{i}@x\n")).collect::<String>();
+        let dir = tempfile::tempdir().unwrap();
+        for (name, n) in [("a", 60_000), ("b", 60_000), ("c", 90_000)] {
+            std::fs::write(dir.path().join(name), members(n).replace('u', name)).unwrap();
+        }
+        let at = |name| format!(":include:{}", dir.path().join(name).display());
+        let (a, b, c) = (at("a"), at("b"), at("c"));
+        let aliases = format!("l: {a}\nm: {a}, {b}\nn: {a}, {b}, {c}\n");
+        let known = |_: &str| Ok(None);
+        let table = [
+            ("m@here", "fail 5.5.3 the list has more than 100000 members"),
+            (
+                "n@here",
+                "fail 5.5.3 n: the list leads to more than 200000 names",
+            ),
+        ];
+        assert!(matches!(
+            step_in(&aliases, &known, "l@here"),
+            Step::Spread { .. }
+        ));
+        for (address, want) in table {
+            assert_eq!(show(&step_in(&aliases, &known, address)), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_member_whose_name_has_no_room_for_the_mark_gets_his_mail() {
+        let (long, known) = ("x".repeat(64), |_: &str| Ok(None));
+        let aliases = format!("list: {long}, bob@x\n");
+        let want = format!("spread list@here local {long}@here relay bob@x");
+        assert_eq!(show(&step_in(&aliases, &known, "list@here")), want);
+        let aliases = format!("{long}: \\{long}, bob@x\n");
+        let shown = show(&step_in(&aliases, &known, &format!("{long}@here")));
+        assert!(shown.contains("relay bob@x refused"), "{shown}");
     }
 
     #[test]

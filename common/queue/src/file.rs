@@ -21,7 +21,7 @@ use crate::records::{End, Wishes, decode_recipient};
 use crate::state::State;
 
 /// More recipients than this are never written and never read.
-pub(crate) const MAX_RECIPIENTS: usize = 100_000;
+pub const MAX_RECIPIENTS: usize = 100_000;
 /// How many journal records [`Depth::History`] keeps: the last ones.
 const MAX_HISTORY: usize = 10_000;
 

@@ -55,6 +55,7 @@ pub use dropped::{Dropped, TakenIn, Verdict};
 pub use entry::Entry;
 pub use event::{Attempt, Child, Event, Intent, Record, Report};
 pub use family::Spawn;
+pub use file::MAX_RECIPIENTS;
 pub use id::{BadId, QueueId};
 pub use intake::Intake;
 pub use origin::{Client, Origin, Source};

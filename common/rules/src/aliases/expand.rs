@@ -130,10 +130,15 @@ impl<'a> Run<'a> {
         while let Some((target, from)) = work.pop() {
             steps = steps.saturating_add(1);
             if steps > MAX_STEPS {
-                let name = escape(name.as_str());
-                return Err(Fail::temp(format!(
-                    "alias {name}: more than {MAX_STEPS} targets"
-                )));
+                let what = What::Refused {
+                    target: name.to_string(),
+                    status: Status::new(5, 5, 3),
+                    text: format!("the list leads to more than {MAX_STEPS} names"),
+                };
+                return Ok(Expansion {
+                    leaves: vec![Leaf { what, owner: None }],
+                    aliased: true,
+                });
             }
             match target {
                 Target::Local(user) => {

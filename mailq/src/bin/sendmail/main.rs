@@ -166,7 +166,10 @@ fn verify(root: &Root, words: &[String]) -> Result<ExitCode, Fail> {
     // A users file that the caller may not read is a doubt about each name, not an end.
     let users = Users::open(root, &config);
     let is_user = |name: &LocalPart| match &users {
-        Ok(users) => Ok(users.lookup(&name.fold())?.is_some()),
+        // As deliver looks them up.
+        Ok(users) => {
+            Ok(users.lookup(name.as_str())?.is_some() || users.lookup(&name.fold())?.is_some())
+        }
         Err(fail) => Err(Fail::temp(fail.to_string())),
     };
     let verifier = Verifier::new(&config, &router, &aliases, &is_user);
