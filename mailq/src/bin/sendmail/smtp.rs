@@ -349,7 +349,7 @@ mod tests {
         let codes = output
             .split_inclusive("\r\n")
             .filter(|line| !line.starts_with("250-"))
-            .map(|line| line[..3].to_owned())
+            .filter_map(|line| Some(line.get(..3)?.to_owned()))
             .collect();
         let mut dropped = Vec::new();
         for view in queue.list().unwrap() {
