@@ -10,7 +10,6 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use base::escape::escape;
 use base::{Address, Doing, Fail, LocalPart, Status};
 use nix::fcntl::OFlag;
 
