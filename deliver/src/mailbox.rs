@@ -13,7 +13,7 @@ use base::{Config, Doing, Fail, Root, Status};
 use store::append::{self, Intent, New, Redo};
 use store::{Flags, FolderName, Spool};
 
-use crate::helper::Helper;
+use crate::helper::{Helper, LINGER, Process};
 use base::packet::{MAX_FDS, Packet, Packets};
 
 /// Letters in one batch.
@@ -53,14 +53,14 @@ pub(crate) struct Local {
 /// Where a user's mail goes.
 pub(crate) enum Mailbox<'a> {
     Here { spool: Spool, user: &'a str },
-    There(Packets),
+    There(Process<'a>),
 }
 
 impl<'a> Mailbox<'a> {
     /// The mailbox of `user`; nothing is locked yet.
     pub(crate) fn open(
         local: Option<&Local>,
-        helper: Option<&Helper>,
+        helper: Option<&'a Helper>,
         user: &'a str,
     ) -> Result<Self, Fail> {
         match (local, helper) {
@@ -77,10 +77,10 @@ impl<'a> Mailbox<'a> {
     pub(crate) fn redo(&self, intent: &Intent, item: &mut Item) -> Result<Redo, Fail> {
         match self {
             Self::Here { spool, .. } => append::redo(spool, intent, &mut item.message()),
-            Self::There(socket) => {
+            Self::There(process) => {
                 let mut parts = vec![REDO.to_vec(), intent.encode()];
                 describe(item, &mut parts);
-                match ask(socket, &parts, &[&item.content])?.as_slice() {
+                match ask(process, &parts, &[&item.content])?.as_slice() {
                     [verb] if verb == DONE => Ok(Redo::Done),
                     [verb] if verb == NOT_THERE => Ok(Redo::NotThere),
                     _ => Err(strange()),
@@ -103,11 +103,11 @@ impl<'a> Mailbox<'a> {
                 journal(pending.intents())?;
                 pending.commit()
             }
-            Self::There(socket) => {
+            Self::There(process) => {
                 let mut parts = vec![APPEND.to_vec()];
                 items.iter().for_each(|item| describe(item, &mut parts));
                 let files: Vec<&File> = items.iter().map(|item| &item.content).collect();
-                let answer = ask(socket, &parts, &files)?;
+                let answer = ask(process, &parts, &files)?;
                 let intents: Option<Vec<Intent>> = match answer.split_first() {
                     Some((verb, rest)) if verb == INTENTS && rest.len() == items.len() => {
                         rest.iter().map(|bytes| Intent::decode(bytes)).collect()
@@ -115,7 +115,7 @@ impl<'a> Mailbox<'a> {
                     _ => None,
                 };
                 journal(&intents.ok_or_else(strange)?)?;
-                match ask(socket, &[COMMIT.to_vec()], &[])?.as_slice() {
+                match ask(process, &[COMMIT.to_vec()], &[])?.as_slice() {
                     [verb] if verb == DONE => Ok(()),
                     _ => Err(strange()),
                 }
@@ -133,28 +133,29 @@ const DONE: &[u8] = b"done";
 const NOT_THERE: &[u8] = b"not there";
 const FAILED: &[u8] = b"failed";
 
-/// The other process's side: serves one batch, as the user. When deliver goes away before it said
-/// `commit`, nothing is written.
-pub(crate) fn serve(socket: &Packets, spool: &Spool, user: &str) -> Result<(), Fail> {
-    while let Some(request) = socket.receive().doing(|| "read a request")? {
-        let answer = match request.parts.split_first() {
-            Some((verb, _)) if verb == APPEND => appends(socket, request, spool, user),
-            Some((verb, _)) if verb == REDO => redoes(request, spool, user),
-            _ => Err(strange()),
+/// The other process's side: serves batches, as the user, until none comes for a while. When deliver
+/// goes away before it said `commit`, nothing is written. The spool is opened for each batch: for one
+/// that is out of reach deliver is told why.
+pub(crate) fn serve(
+    socket: &Packets,
+    spool: impl Fn() -> Result<Spool, Fail>,
+    user: &str,
+) -> Result<(), Fail> {
+    let doing = || "read a request";
+    while socket.wait(LINGER).doing(doing)? {
+        let Some(request) = socket.receive().doing(doing)? else {
+            break;
         };
+        let answer = spool().and_then(|spool| match request.parts.split_first() {
+            Some((verb, _)) if verb == APPEND => appends(socket, request, &spool, user),
+            Some((verb, _)) if verb == REDO => redoes(request, &spool, user),
+            _ => Err(strange()),
+        });
         match answer {
             Ok(Some(verb)) => reply(socket, &[verb])?,
             Ok(None) => return Ok(()),
             Err(fail) => failed(socket, &fail)?,
         }
-    }
-    Ok(())
-}
-
-/// The same where the mailbox is out of reach: deliver is told why.
-pub(crate) fn refuse(socket: &Packets, why: &Fail) -> Result<(), Fail> {
-    while socket.receive().doing(|| "read a request")?.is_some() {
-        failed(socket, why)?;
     }
     Ok(())
 }
@@ -228,15 +229,18 @@ fn read_items(parts: &[Vec<u8>], files: Vec<OwnedFd>) -> Result<Vec<Item>, Fail>
         .collect()
 }
 
-fn ask(socket: &Packets, parts: &[Vec<u8>], files: &[&File]) -> Result<Vec<Vec<u8>>, Fail> {
+fn ask(process: &Process<'_>, parts: &[Vec<u8>], files: &[&File]) -> Result<Vec<Vec<u8>>, Fail> {
     let doing = || "talk to the mailbox's process";
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     let fds: Vec<RawFd> = files.iter().map(|f| f.as_raw_fd()).collect();
+    let socket = process.socket()?;
     socket.send(&parts, &fds).doing(doing)?;
     let answer = socket.receive().doing(doing)?;
     let parts = answer
         .ok_or_else(|| Fail::temp("the mailbox's process is gone"))?
         .parts;
+    // Of all its answers only this one asks for something.
+    process.set_busy(parts.first().is_some_and(|verb| verb == INTENTS));
     match parts.as_slice() {
         [verb, status, text] if verb == FAILED => {
             let status = std::str::from_utf8(status).ok().and_then(Status::parse);
@@ -262,6 +266,7 @@ fn strange() -> Fail {
 
 #[cfg(test)]
 mod tests {
+    use super::Mailbox::There;
     use super::*;
     use base::{Config, Root};
     use std::io::Write;
@@ -294,9 +299,11 @@ mod tests {
                 std::thread::scope(|scope| {
                     let served = scope.spawn(|| {
                         let its = its;
-                        serve(&its, &spool, "ann")
+                        serve(&its, || Ok(spool.clone()), "ann")
                     });
-                    test(&Mailbox::There(ours), &mbox);
+                    let helper = Helper::with("ann", ours);
+                    test(&There(helper.open("ann").unwrap()), &mbox);
+                    drop(helper);
                     served.join().unwrap().unwrap();
                 });
             } else {
@@ -345,9 +352,11 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let its = its;
-                refuse(&its, &Fail::temp("open directory /spool: gone")).unwrap();
+                let gone = || Err(Fail::temp("open directory /spool: gone"));
+                serve(&its, gone, "ann").unwrap();
             });
-            let mailbox = Mailbox::There(ours);
+            let helper = Helper::with("ann", ours);
+            let mailbox = There(helper.open("ann").unwrap());
             for _ in 0..2 {
                 let asked = mailbox.append(&mut [item("a-0", "A: 1\r\n\r\n")], |_| Ok(()));
                 let text = asked.unwrap_err().to_string();

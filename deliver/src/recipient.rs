@@ -1,5 +1,5 @@
 //! The process that becomes a mailbox's user: started by the helper with root's rights, it makes
-//! what only root may make, gives everything up, and serves one batch.
+//! what only root may make, gives everything up, and serves the batches of a while.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use account::Users;
 use base::privilege::{self, MAIL_GROUP, QUEUE_USER};
-use base::{Config, Doing, Fail, Root, sys};
+use base::{Config, Doing, Fail, Root, Status, sys};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use store::Spool;
@@ -77,10 +77,14 @@ fn serve(rights: &Rights<'_>, user: &str, socket: &Packets) -> Result<(), Fail> 
     privilege::become_user(uid, gid, &[mail])?;
     sys::no_new_privileges().doing(|| "set no_new_privs")?;
     umask(Mode::S_IRWXO);
-    match home.and_then(|()| Spool::open(root, &patient(config))) {
-        Ok(spool) => mailbox::serve(socket, &spool, user),
-        Err(fail) => mailbox::refuse(socket, &fail),
-    }
+    let config = patient(config);
+    let spool = || match &home {
+        Ok(()) => Spool::open(root, &config),
+        Err(fail) => {
+            Err(Fail::temp(fail.to_string()).with_status(fail.status().unwrap_or(Status::SYSTEM)))
+        }
+    };
+    mailbox::serve(socket, spool, user)
 }
 
 /// The user's directory in the store. The directory above is root's, so nobody can put a link in

@@ -4,10 +4,12 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use crate::sys;
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
@@ -64,6 +66,23 @@ impl Packets {
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether a packet, or the end, comes within this time.
+    pub fn wait(&self, time: Duration) -> io::Result<bool> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(
+                &mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)],
+                timeout,
+            ) {
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+                Ok(ready) => return Ok(ready > 0),
             }
         }
     }
@@ -166,7 +185,9 @@ mod tests {
         let mut text = String::new();
         given.read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
+        assert!(b.wait(Duration::ZERO).unwrap());
         assert_eq!(b.receive().unwrap().unwrap().parts, [b"next".to_vec()]);
+        assert!(!b.wait(Duration::from_millis(1)).unwrap());
         drop(a);
         assert!(b.receive().unwrap().is_none());
         assert!(b.send(&[b"x"], &[]).is_err());
