@@ -1,7 +1,9 @@
 //! Messages into a file of the user's: an mbox, under the locks that everybody takes on one.
 //!
 //! Guarantees: a message is in the file whole and synced, or the file is as it was. A line that
-//! looks like the begin of a message gets a `>` before it.
+//! looks like the begin of a message gets a `>` before it. What was seen is told by Status and
+//! X-Status, as every mail program reads them; fields in which a mailbox keeps its own numbers do
+//! not go along, for in another file they mean nothing or something else.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,7 +12,23 @@ use std::path::Path;
 
 use base::date::Date;
 use base::{Doing, Fail, Sysexit};
+use store::Flags;
 use store::lock::{Locks, MailLock};
+
+/// Fields of a mailbox and not of a message.
+const OF_A_MAILBOX: [&str; 10] = [
+    "Status",
+    "X-Status",
+    "X-Keywords",
+    "X-UID",
+    "X-IMAP",
+    "X-IMAPbase",
+    "X-UIDVALIDITY",
+    "X-Delivery-Id",
+    "X-Mbox-Eol",
+    // It counts octets that a `>` may add to.
+    "Content-Length",
+];
 
 /// What one call put into the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,14 +105,60 @@ fn gap(mut file: &std::fs::File, end: u64) -> io::Result<&'static str> {
     })
 }
 
+/// How far a message was dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) flags: Flags,
+    /// It was there when the mailbox was opened before.
+    pub(crate) old: bool,
+}
+
+impl Status {
+    /// The fields; none for what nobody has seen.
+    fn fields(self) -> String {
+        let letters = |set: &[(bool, char)]| -> String {
+            set.iter().filter(|(on, _)| *on).map(|(_, c)| c).collect()
+        };
+        let has = |flag| self.flags.has(flag);
+        let seen = has(Flags::SEEN);
+        let status = letters(&[(seen, 'R'), (self.old || seen, 'O')]);
+        let more = letters(&[
+            (has(Flags::ANSWERED), 'A'),
+            (has(Flags::FLAGGED), 'F'),
+            (has(Flags::DRAFT), 'T'),
+        ]);
+        let mut out = String::new();
+        for (name, letters) in [("Status", status), ("X-Status", more)] {
+            if !letters.is_empty() {
+                out.push_str(&format!("{name}: {letters}\n"));
+            }
+        }
+        out
+    }
+}
+
 /// A message, given with CRLF line ends, as it stands in an mbox.
-pub(crate) fn mbox(message: &[u8], sender: &str, date: Date) -> Vec<u8> {
+pub(crate) fn mbox(message: &[u8], sender: &str, date: Date, status: Status) -> Vec<u8> {
     let sender = match sender.split_whitespace().collect::<String>() {
         name if name.is_empty() => "MAILER-DAEMON".into(),
         name => name,
     };
     let mut out = format!("From {sender} {}\n", date.asctime()).into_bytes();
+    let (mut in_header, mut dropping) = (true, false);
     for line in plain(message).split_inclusive(|b| *b == b'\n') {
+        if in_header {
+            let goes_on = line.starts_with(b" ") || line.starts_with(b"\t");
+            let field = mime::header::fields(line).next();
+            if !goes_on && field.is_none() {
+                in_header = false;
+                out.extend_from_slice(status.fields().as_bytes());
+            } else if !goes_on {
+                dropping = field.is_some_and(|f| OF_A_MAILBOX.iter().any(|name| f.is(name)));
+            }
+            if in_header && dropping {
+                continue;
+            }
+        }
         let quotes = line.iter().take_while(|b| **b == b'>').count();
         if line
             .get(quotes..)
@@ -106,6 +170,9 @@ pub(crate) fn mbox(message: &[u8], sender: &str, date: Date) -> Vec<u8> {
     }
     if !out.ends_with(b"\n") {
         out.push(b'\n');
+    }
+    if in_header {
+        out.extend_from_slice(status.fields().as_bytes());
     }
     out.push(b'\n');
     out
@@ -144,14 +211,47 @@ mod tests {
             b"Subject: x\r\n\r\nFrom here\r\n>From there\r\nfrom\r\nend",
             "ann@x",
             date,
+            NEW,
         );
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "From ann@x Thu Jan  1 00:00:00 1970\nSubject: x\n\n>From here\n>>From there\nfrom\nend\n\n"
         );
-        assert!(mbox(b"", "a b\nc", date).starts_with(b"From abc Thu"));
-        assert!(mbox(b"", "", date).starts_with(b"From MAILER-DAEMON "));
+        assert!(mbox(b"", "a b\nc", date, NEW).starts_with(b"From abc Thu"));
+        assert!(mbox(b"", "", date, NEW).starts_with(b"From MAILER-DAEMON "));
         assert_eq!(plain(b"a\r\nb\rc\r"), b"a\nb\rc\r");
+    }
+
+    const NEW: Status = Status {
+        flags: Flags::NONE,
+        old: false,
+    };
+
+    #[test]
+    fn a_saved_message_has_its_status_and_nothing_else_of_the_mailbox() {
+        let message = b"Subject: x\r\nX-UID: 7\r\nX-IMAPbase: 1 2\r\n\t3\r\nstatus: O\r\n\
+            Content-Length: 3\r\nX-Mailer: y\r\n z\r\n\r\nX-UID: text\r\n";
+        let seen = Status {
+            flags: Flags::SEEN.with(Flags::ANSWERED).with(Flags::FLAGGED),
+            old: false,
+        };
+        let old = Status { old: true, ..NEW };
+        for (status, fields) in [
+            (NEW, ""),
+            (old, "Status: O\n"),
+            (seen, "Status: RO\nX-Status: AF\n"),
+        ] {
+            let text = mbox(message, "a", Date::utc(0), status);
+            assert_eq!(
+                String::from_utf8(text).unwrap(),
+                format!(
+                    "From a Thu Jan  1 00:00:00 1970\nSubject: x\nX-Mailer: y\n z\n{fields}\n\
+                     X-UID: text\n\n"
+                )
+            );
+        }
+        let bare = mbox(b"Subject: x\r\n", "a", Date::utc(0), old);
+        assert!(bare.ends_with(b"\nSubject: x\nStatus: O\n\n"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use base::date::Date;
 use base::{Fail, Sysexit};
-use store::Part;
+use store::{Flags, Part};
 
 use super::Reader;
 use crate::list::{Among, List};
@@ -157,8 +157,22 @@ impl Reader {
     pub(super) fn as_mbox(&mut self, at: usize) -> Result<Vec<u8>, Fail> {
         let message = self.mailbox.content(at, Part::Whole, true)?;
         let sender = self.mailbox.envelope(at).address;
-        let date = self.mailbox.messages.get(at).map_or(0, |m| m.date);
-        Ok(save::mbox(&message, &sender, Date::local(date)))
+        let Some(known) = self.mailbox.messages.get(at) else {
+            return Err(Fail::data(format!("{}: there is no such message", at + 1)));
+        };
+        let mut flags = known.stored.without(Flags::SEEN);
+        if known.seen {
+            flags = flags.with(Flags::SEEN);
+        }
+        if known.answered {
+            flags = flags.with(Flags::ANSWERED);
+        }
+        let status = save::Status {
+            flags,
+            old: !known.recent,
+        };
+        let date = Date::local(known.date);
+        Ok(save::mbox(&message, &sender, date, status))
     }
 }
 
