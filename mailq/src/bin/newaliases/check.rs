@@ -1,6 +1,7 @@
 //! Every problem of the alias files, and what is in them, in sendmail's words. There is no database
 //! to make: deliver reads the files themselves, anew when they change.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use base::{Config, Fail, Root, Sysexit};
@@ -34,16 +35,21 @@ fn run(config: &Config) -> Result<ExitCode, Fail> {
     let wrong = problems.iter().filter(|p| p.fatal).count();
     for problem in &problems {
         let kind = if problem.fatal { "" } else { "warning: " };
-        eprintln!("newaliases: {kind}{problem}");
+        complain(&format!("{kind}{problem}"));
     }
     if wrong > 0 {
-        eprintln!("newaliases: the file is not used until this is mended");
+        complain("the file is not used until this is mended");
         return Ok(Sysexit::DataErr.into());
     }
     for tally in aliases.tallies() {
-        println!("{}", line(tally));
+        writeln!(io::stdout(), "{}", line(tally)).ok();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody may be there to read it; the exit code says the same.
+fn complain(text: &str) {
+    writeln!(io::stderr(), "newaliases: {text}").ok();
 }
 
 fn line(tally: &Tally) -> String {

@@ -15,6 +15,7 @@ mod submit;
 mod verify;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -54,7 +55,7 @@ fn run(called: &OsString, words: impl Iterator<Item = OsString>) -> Result<ExitC
         _ => {}
     }
     if words.first().is_some_and(|word| word == "--help") {
-        println!("{USAGE}");
+        say(USAGE);
         return Ok(ExitCode::SUCCESS);
     }
     let args =
@@ -82,6 +83,12 @@ fn run(called: &OsString, words: impl Iterator<Item = OsString>) -> Result<ExitC
     }
 }
 
+/// On standard output. Whether anybody reads it changes nothing of what was done, and must not
+/// change the exit code either.
+fn say(text: &str) {
+    writeln!(std::io::stdout(), "{text}").ok();
+}
+
 fn deliver(root: &Root, args: &Args) -> Result<ExitCode, Fail> {
     let config = Config::load(root, None)?;
     let router = Router::new(&config);
@@ -94,7 +101,7 @@ fn deliver(root: &Root, args: &Args) -> Result<ExitCode, Fail> {
     };
     let id = desk.submit(&args.submit, &args.operands, &mut std::io::stdin().lock())?;
     if args.verbose {
-        println!("queued as {id}");
+        say(&format!("queued as {id}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,7 +182,7 @@ fn verify(root: &Root, words: &[String]) -> Result<ExitCode, Fail> {
     let verifier = Verifier::new(&config, &router, &aliases, &is_user);
     let mut worst = Sysexit::Ok;
     for line in words.iter().flat_map(|word| verifier.word(word)) {
-        println!("{}", line.text);
+        say(&line.text);
         if worst == Sysexit::Ok {
             worst = line.code;
         }
