@@ -1,12 +1,12 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 3207 (STARTTLS) and RFC 4954 (AUTH). On nom, on bytes, one line without its CRLF.
+//! RFC 3207 (STARTTLS), RFC 3461 (DSN) and RFC 4954 (AUTH). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
 //! More than the RFC says is allowed in two places, because so much of the world needs it: blanks
 //! after `FROM:` and `TO:`, and blanks at the end of the line.
 
 use base::address::{self, Address, LocalPart, MAX_LOCAL_PART, MAX_PATH, ReversePath};
-use base::envelope::Body;
+use base::envelope::{Body, Notify, Ret, is_envid, is_orcpt};
 use nom::branch::alt;
 use nom::bytes::complete::{tag_no_case, take_while, take_while1};
 use nom::character::complete::{char, digit1};
@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Helo(String),
     Ehlo(String),
     Mail(Mail),
-    Rcpt(Path),
+    Rcpt(Rcpt),
     Data,
     Rset,
     Noop,
@@ -45,6 +45,16 @@ pub(crate) struct Mail {
     pub(crate) from: Option<Path>,
     pub(crate) size: Option<u64>,
     pub(crate) body: Body,
+    pub(crate) ret: Option<Ret>,
+    pub(crate) envid: Option<String>,
+}
+
+/// What RCPT says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rcpt {
+    pub(crate) to: Path,
+    pub(crate) notify: Notify,
+    pub(crate) orcpt: Option<String>,
 }
 
 /// A mailbox, or a local-part alone: `<postmaster>`, and what our own users write.
@@ -134,40 +144,68 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
         from,
         size: None,
         body: Body::SevenBit,
+        ret: None,
+        envid: None,
     };
-    let mut seen = Vec::new();
-    for (keyword, value) in parameters {
-        let keyword = keyword.to_ascii_uppercase();
-        match (keyword.as_slice(), value) {
-            (b"SIZE", Some(value)) => mail.size = Some(size_value(value)?),
-            (b"BODY", Some(value)) => mail.body = body_value(value)?,
+    each_once(parameters, |keyword, value| {
+        match keyword {
+            b"SIZE" => mail.size = Some(size_value(value.as_bytes())?),
+            b"BODY" => mail.body = body_value(value)?,
+            b"RET" => mail.ret = Some(Ret::parse(value).ok_or(reply::BAD_SYNTAX)?),
+            b"ENVID" if is_envid(value) => mail.envid = Some(value.to_owned()),
+            b"ENVID" => return Err(reply::BAD_SYNTAX),
             // RFC 4954 5: who wrote it first. We trust nobody with that, and say nothing.
-            (b"AUTH", Some(_)) => {}
-            (b"SIZE" | b"BODY" | b"AUTH", None) => return Err(reply::BAD_SYNTAX),
-            _ => return Err(reply::UNKNOWN_PARAMETER),
+            b"AUTH" => (),
+            _ => return Ok(false),
         }
-        if seen.contains(&keyword) {
-            return Err(reply::BAD_SYNTAX);
-        }
-        seen.push(keyword);
-    }
+        Ok(true)
+    })?;
     Ok(mail)
 }
 
 /// `rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path )
 /// [SP Rcpt-parameters] CRLF`
-fn rcpt(rest: &[u8]) -> Result<Path, Reply> {
+fn rcpt(rest: &[u8]) -> Result<Rcpt, Reply> {
     let to = preceded(
         (tag_no_case("TO:"), take_while(|b| b == b' ')),
         alt((map(address::path, Path::Full), map(bare_local, Path::Local))),
     );
-    let (path, parameters) = path_and_parameters(rest, to, &reply::BAD_RECIPIENT)?;
-    // We offer none.
-    if parameters.is_empty() {
-        Ok(path)
-    } else {
-        Err(reply::UNKNOWN_PARAMETER)
+    let (to, parameters) = path_and_parameters(rest, to, &reply::BAD_RECIPIENT)?;
+    let mut rcpt = Rcpt {
+        to,
+        notify: Notify::default(),
+        orcpt: None,
+    };
+    each_once(parameters, |keyword, value| {
+        match keyword {
+            b"NOTIFY" => rcpt.notify = Notify::parse(value).ok_or(reply::BAD_SYNTAX)?,
+            b"ORCPT" if is_orcpt(value) => rcpt.orcpt = Some(value.to_owned()),
+            b"ORCPT" => return Err(reply::BAD_SYNTAX),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(rcpt)
+}
+
+/// Gives each parameter, its keyword in upper case, to `take`, which says whether it knows it. All
+/// that we know have a value, and none may come twice.
+fn each_once(
+    parameters: Parameters<'_>,
+    mut take: impl FnMut(&[u8], &str) -> Result<bool, Reply>,
+) -> Result<(), Reply> {
+    let mut seen = Vec::new();
+    for (keyword, value) in parameters {
+        let keyword = keyword.to_ascii_uppercase();
+        let text = std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+        let bad = value.is_none() || seen.contains(&keyword);
+        match take(&keyword, text) {
+            Ok(false) => return Err(reply::UNKNOWN_PARAMETER),
+            Ok(true) if !bad => seen.push(keyword),
+            Ok(true) | Err(_) => return Err(reply::BAD_SYNTAX),
+        }
     }
+    Ok(())
 }
 
 /// A local-part alone, within RFC 5321 4.5.3.1.1: a longer one could not be read back from the queue.
@@ -229,10 +267,10 @@ fn size_value(value: &[u8]) -> Result<u64, Reply> {
 }
 
 /// `body-value = "7BIT" / "8BITMIME"`, RFC 6152 2
-fn body_value(value: &[u8]) -> Result<Body, Reply> {
-    match value.to_ascii_uppercase().as_slice() {
-        b"7BIT" => Ok(Body::SevenBit),
-        b"8BITMIME" => Ok(Body::EightBitMime),
+fn body_value(value: &str) -> Result<Body, Reply> {
+    match value.to_ascii_uppercase().as_str() {
+        "7BIT" => Ok(Body::SevenBit),
+        "8BITMIME" => Ok(Body::EightBitMime),
         _ => Err(reply::BAD_SYNTAX),
     }
 }
@@ -275,6 +313,16 @@ mod tests {
             from,
             size: None,
             body: Body::SevenBit,
+            ret: None,
+            envid: None,
+        })
+    }
+
+    fn rcpt_to(to: Path) -> Command {
+        Command::Rcpt(Rcpt {
+            to,
+            notify: Notify::default(),
+            orcpt: None,
         })
     }
 
@@ -295,19 +343,13 @@ mod tests {
             ),
             ("MAIL FROM:<>", mail_from(None)),
             ("MAIL FROM:<root>", mail_from(Some(local("root")))),
-            (
-                "RCPT TO:<Jones@foo.com>",
-                Command::Rcpt(full("Jones@foo.com")),
-            ),
+            ("RCPT TO:<Jones@foo.com>", rcpt_to(full("Jones@foo.com"))),
             (
                 "RCPT TO:<@hosta.int,@jkl.org:userc@d.bar.org>",
-                Command::Rcpt(full("userc@d.bar.org")),
+                rcpt_to(full("userc@d.bar.org")),
             ),
-            ("RCPT TO:<Postmaster>", Command::Rcpt(local("Postmaster"))),
-            (
-                "RCPT TO:<\"a b\"@x.org>",
-                Command::Rcpt(full("\"a b\"@x.org")),
-            ),
+            ("RCPT TO:<Postmaster>", rcpt_to(local("Postmaster"))),
+            ("RCPT TO:<\"a b\"@x.org>", rcpt_to(full("\"a b\"@x.org"))),
             ("DATA", Command::Data),
             ("data ", Command::Data),
             ("NOOP anything", Command::Noop),
@@ -342,7 +384,31 @@ mod tests {
             Ok(Command::Mail(Mail {
                 from: Some(full("a@b")),
                 size: Some(1000),
-                body: Body::EightBitMime
+                body: Body::EightBitMime,
+                ret: None,
+                envid: None,
+            }))
+        );
+        assert_eq!(
+            parse(b"MAIL FROM:<a@b> ret=HDRS ENVID=QQ+2B1"),
+            Ok(Command::Mail(Mail {
+                from: Some(full("a@b")),
+                size: None,
+                body: Body::SevenBit,
+                ret: Some(Ret::Headers),
+                envid: Some("QQ+2B1".into()),
+            }))
+        );
+        assert_eq!(
+            parse(b"RCPT TO:<a@b> NOTIFY=SUCCESS,delay ORCPT=rfc822;A+40b@c"),
+            Ok(Command::Rcpt(Rcpt {
+                to: full("a@b"),
+                notify: Notify::On {
+                    success: true,
+                    failure: false,
+                    delay: true
+                },
+                orcpt: Some("rfc822;A+40b@c".into()),
             }))
         );
         assert!(matches!(
@@ -382,7 +448,17 @@ mod tests {
             ("MAIL FROM:<a@b> FOO=1", &reply::UNKNOWN_PARAMETER),
             ("MAIL FROM:<a@b> SMTPUTF8", &reply::UNKNOWN_PARAMETER),
             ("RCPT TO:<>", &reply::BAD_RECIPIENT),
-            ("RCPT TO:<a@b> NOTIFY=NEVER", &reply::UNKNOWN_PARAMETER),
+            ("MAIL FROM:<a@b> RET=SOME", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> RET", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> ENVID=a+2", &reply::BAD_SYNTAX),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,SUCCESS", &reply::BAD_SYNTAX),
+            (
+                "RCPT TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER",
+                &reply::BAD_SYNTAX,
+            ),
+            ("RCPT TO:<a@b> NOTIFY", &reply::BAD_SYNTAX),
+            ("RCPT TO:<a@b> ORCPT=a@b", &reply::BAD_SYNTAX),
+            ("RCPT TO:<a@b> SIZE=1", &reply::UNKNOWN_PARAMETER),
             ("RCPT FROM:<a@b>", &reply::BAD_RECIPIENT),
             (&long, &reply::BAD_RECIPIENT),
             ("DATA now", &reply::NO_PARAMETERS),

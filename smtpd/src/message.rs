@@ -110,6 +110,8 @@ impl Message {
         let open = |(lane, recipients): (Lane, Vec<Recipient>)| -> Result<Draft, Fail> {
             let mut envelope = Envelope::new(self.transaction.reverse_path.clone(), recipients);
             envelope.body = self.transaction.body;
+            envelope.ret = self.transaction.ret;
+            envelope.envid.clone_from(&self.transaction.envid);
             let mut draft = queue.draft(lane, &envelope, &origin)?;
             let trace = Trace {
                 helo: &self.transaction.helo,

@@ -16,8 +16,8 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Address;
 use base::escape::escape;
+use base::{Address, Recipient};
 use net::line::{self, Line, Skip};
 
 use crate::auth;
@@ -61,7 +61,7 @@ enum State {
     AuthLine(String),
     // From here on: an answer to one of our actions. No input is taken.
     AskingRoom(Box<Transaction>),
-    AskingRecipient(Box<Transaction>, Address),
+    AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
     Authenticating(String),
     Handshake,
@@ -339,7 +339,7 @@ impl Session {
             Command::Ehlo(name) => self.hello(name, true, actions),
             Command::Helo(name) => self.hello(name, false, actions),
             Command::Mail(mail) => self.mail(mail, actions),
-            Command::Rcpt(path) => self.rcpt(path, actions),
+            Command::Rcpt(rcpt) => self.rcpt(rcpt, actions),
             Command::Data => self.data(actions),
             Command::Rset => {
                 self.enter(State::Idle);

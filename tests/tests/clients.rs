@@ -295,6 +295,39 @@ m.logout(); m2.logout()
     );
 }
 
+/// RFC 3461: what was asked for at SMTP is in the report that comes back.
+#[test]
+fn smtplib_asks_for_a_report_of_success() {
+    let host = Host::started("");
+    let script = "
+import smtplib, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]))
+s.ehlo('client.test')
+assert s.has_extn('dsn')
+refused = s.sendmail('bob@yubin.test', ['alice@yubin.test'], 'Subject: tell me\\r\\n\\r\\nbody\\r\\n',
+    mail_options=['RET=HDRS', 'ENVID=QQ+2B314'],
+    rcpt_options=['NOTIFY=SUCCESS', 'ORCPT=rfc822;Alice+40old.example'])
+assert refused == {}
+s.mail('bob@yubin.test')
+assert s.rcpt('alice@yubin.test', ['NOTIFY=NEVER,DELAY'])[0] == 501
+assert s.rcpt('alice@yubin.test', ['ORCPT=alice'])[0] == 501
+assert s.rcpt('alice@yubin.test', ['MT-PRIORITY=1'])[0] == 555
+s.quit()
+";
+    python(script, &[&host.smtp.to_string()]);
+    let report = host.wait_for_mail("bob", 1);
+    for line in [
+        "Original-Envelope-Id: QQ+314\n",
+        "Original-Recipient: rfc822;Alice@old.example\n",
+        "Final-Recipient: rfc822; alice@yubin.test\n",
+        "Action: delivered\n",
+        "Content-Type: text/rfc822-headers",
+    ] {
+        assert!(report.contains(line), "no {line} in\n{report}");
+    }
+    assert!(!host.mbox("alice").contains("Delivery Report"));
+}
+
 #[test]
 fn imap_idle_hears_of_new_mail() {
     let host = Host::started("");

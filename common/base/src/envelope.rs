@@ -71,6 +71,27 @@ impl Default for Notify {
 }
 
 impl Notify {
+    /// `NEVER`, or a list of `SUCCESS`, `FAILURE`, `DELAY`: RFC 3461 4.1, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("never") {
+            return Some(Self::Never);
+        }
+        let (mut success, mut failure, mut delay) = (false, false, false);
+        for word in text.split(',') {
+            match word.trim().to_ascii_lowercase().as_str() {
+                "success" => success = true,
+                "failure" => failure = true,
+                "delay" => delay = true,
+                _ => return None,
+            }
+        }
+        Some(Self::On {
+            success,
+            failure,
+            delay,
+        })
+    }
+
     /// Whether a failure is to be reported.
     pub fn wants_failure(self) -> bool {
         matches!(self, Self::On { failure: true, .. })
@@ -89,10 +110,123 @@ pub enum Ret {
     Headers,
 }
 
+impl Ret {
+    /// `FULL` or `HDRS`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "full" => Some(Self::Full),
+            "hdrs" => Some(Self::Headers),
+            _ => None,
+        }
+    }
+}
+
+/// Whether this is an ENVID: xtext of at most 100 octets, RFC 3461 4.4.
+pub fn is_envid(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 100 && is_xtext(text)
+}
+
+/// Whether this is an ORCPT: an address type, a semicolon and xtext, at most 500 octets in all,
+/// RFC 3461 4.2.
+pub fn is_orcpt(text: &str) -> bool {
+    let is_type = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    text.len() <= 500
+        && text.split_once(';').is_some_and(|(kind, address)| {
+            is_type(kind) && !address.is_empty() && is_xtext(address)
+        })
+}
+
+/// Visible ASCII without `+` and `=`, and octets as `+` with two upper-case hexadecimal digits.
+fn is_xtext(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (b'+', [a, b, behind @ ..])
+                if [a, b]
+                    .iter()
+                    .all(|d| matches!(**d, b'0'..=b'9' | b'A'..=b'F')) =>
+            {
+                behind
+            }
+            (b'+' | b'=', _) => return false,
+            (b'!'..=b'~', _) => after,
+            _ => return false,
+        };
+    }
+    true
+}
+
 /// What the sender declared of the content: RFC 6152.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Body {
     #[default]
     SevenBit,
     EightBitMime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_as_the_rfc_spells_them() {
+        let on = |success, failure, delay| {
+            Some(Notify::On {
+                success,
+                failure,
+                delay,
+            })
+        };
+        let table = [
+            ("NEVER", Some(Notify::Never)),
+            ("never", Some(Notify::Never)),
+            ("SUCCESS", on(true, false, false)),
+            ("FAILURE,DELAY", on(false, true, true)),
+            ("delay,Failure,success", on(true, true, true)),
+            ("NEVER,DELAY", None),
+            ("", None),
+            ("SUCCESS,", None),
+            ("ALWAYS", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(Notify::parse(text), want, "{text}");
+        }
+        assert_eq!(Ret::parse("hdrs"), Some(Ret::Headers));
+        assert_eq!(Ret::parse("Full"), Some(Ret::Full));
+        assert_eq!(Ret::parse("none"), None);
+    }
+
+    #[test]
+    fn only_xtext_is_kept() {
+        let long = "a".repeat(101);
+        for (text, good) in [
+            ("QQ314159", true),
+            ("a+2Bb+3D", true),
+            ("a+2bb", false),
+            ("a+", false),
+            ("a+2", false),
+            ("a=b", false),
+            ("a b", false),
+            ("\u{e9}", false),
+            ("", false),
+            (long.as_str(), false),
+        ] {
+            assert_eq!(is_envid(text), good, "{text}");
+        }
+        let long = format!("rfc822;{}", "a".repeat(494));
+        for (text, good) in [
+            ("rfc822;Bob@Example.COM", true),
+            ("utf-8;a+5Cx", true),
+            ("rfc822;a+0D+0A", true),
+            ("rfc822;", false),
+            (";a@b", false),
+            ("rfc822", false),
+            ("rf c;a", false),
+            (long.as_str(), false),
+        ] {
+            assert_eq!(is_orcpt(text), good, "{text}");
+        }
+    }
 }

@@ -181,6 +181,7 @@ pub(super) const HELLO: &str = "
     S: 250-8BITMIME
     S: 250-STARTTLS
     S: 250-ENHANCEDSTATUSCODES
+    S: 250-DSN
     S: 250 HELP
 ";
 

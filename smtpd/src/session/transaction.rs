@@ -7,7 +7,7 @@ use super::{
     Action, Actions, Hello, MAX_REFUSED, Queued, Session, State, Transaction, Verdict, protocol,
 };
 use crate::body::{Body, Limits};
-use crate::command::{Mail, Path};
+use crate::command::{Mail, Path, Rcpt};
 use crate::reply::{self, Reply};
 
 impl Session {
@@ -26,7 +26,7 @@ impl Session {
             if self.may_log_in() {
                 text.push_str(&format!("\nAUTH {}", self.terms.mechanisms.join(" ")));
             }
-            text.push_str("\nENHANCEDSTATUSCODES\nHELP");
+            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nHELP");
         }
         self.hello = Some(Hello { name, extended });
         actions.push(Action::Reply(Reply::made(250, None, text)));
@@ -68,6 +68,8 @@ impl Session {
         let transaction = Box::new(Transaction {
             reverse_path,
             body: mail.body,
+            ret: mail.ret,
+            envid: mail.envid,
             local: Vec::new(),
             relay: Vec::new(),
             discarded: Vec::new(),
@@ -96,7 +98,7 @@ impl Session {
     }
 
     /// RFC 5321 4.1.1.3
-    pub(super) fn rcpt(&mut self, path: Path, actions: &mut Actions) {
+    pub(super) fn rcpt(&mut self, rcpt: Rcpt, actions: &mut Actions) {
         let may_relay = self.may_relay();
         let State::Mail(transaction) = &self.state else {
             return self.refuse(reply::MAIL_FIRST, actions);
@@ -104,7 +106,7 @@ impl Session {
         if transaction.len() >= self.terms.recipient_limit {
             return actions.push(Action::Reply(reply::TOO_MANY_RECIPIENTS));
         }
-        let address = match path {
+        let address = match rcpt.to {
             Path::Full(address) => address,
             // RFC 5321 4.5.1: postmaster needs no domain, from anybody.
             Path::Local(local) if may_relay || local.fold() == "postmaster" => {
@@ -119,7 +121,12 @@ impl Session {
             address: address.clone(),
             may_relay,
         });
-        self.enter(State::AskingRecipient(transaction, address));
+        let asked = Recipient {
+            address,
+            orcpt: rcpt.orcpt,
+            notify: rcpt.notify,
+        };
+        self.enter(State::AskingRecipient(transaction, asked));
     }
 
     pub(super) fn recipient(&mut self, verdict: Verdict, actions: &mut Actions) {
@@ -127,9 +134,10 @@ impl Session {
             State::AskingRecipient(transaction, asked) => Ok((transaction, asked)),
             other => Err(other),
         });
-        let Some((mut transaction, asked)) = held else {
+        let Some((mut transaction, wishes)) = held else {
             return;
         };
+        let asked = wishes.address.clone();
         let refusal = match verdict {
             Verdict::Refuse(refusal) => Some(refusal),
             // A recipient named twice gets one copy.
@@ -139,11 +147,11 @@ impl Session {
                 None
             }
             Verdict::Local(address) => {
-                transaction.local.push(Recipient::new(address));
+                transaction.local.push(Recipient { address, ..wishes });
                 None
             }
             Verdict::Relay(address) => {
-                transaction.relay.push(Recipient::new(address));
+                transaction.relay.push(Recipient { address, ..wishes });
                 None
             }
             Verdict::Discard(address) => {

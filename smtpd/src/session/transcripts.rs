@@ -335,6 +335,7 @@ fn tls_forgets_what_was_said() {
         S: 250-8BITMIME
         S: 250-AUTH PLAIN LOGIN
         S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
         S: 250 HELP
         C: STARTTLS
         S: 503 5.5.1 TLS is already in use

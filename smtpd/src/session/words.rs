@@ -1,6 +1,6 @@
 //! What a session is told and what it says: the vocabulary between it and its driver.
 
-use base::envelope::Body as BodyType;
+use base::envelope::{Body as BodyType, Ret};
 use base::{Address, Domain, Recipient, ReversePath};
 
 use crate::reply::Reply;
@@ -118,6 +118,8 @@ pub(crate) struct Queued {
 pub(crate) struct Transaction {
     pub(crate) reverse_path: ReversePath,
     pub(crate) body: BodyType,
+    pub(crate) ret: Option<Ret>,
+    pub(crate) envid: Option<String>,
     pub(crate) local: Vec<Recipient>,
     pub(crate) relay: Vec<Recipient>,
     pub(super) discarded: Vec<Address>,
