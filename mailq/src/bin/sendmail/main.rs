@@ -134,7 +134,11 @@ fn caller(root: &Root) -> Result<Caller, Fail> {
     } else {
         None
     };
-    let known = user.as_ref().and_then(|u| LocalPart::new(&u.name).ok());
+    // A uid without a name, as in a container, is called as qrun calls it.
+    let known = match user.as_ref().and_then(|u| LocalPart::new(&u.name).ok()) {
+        Some(name) => Some(name),
+        None => LocalPart::new(&format!("uid{uid}")).ok(),
+    };
     let proven = told.is_none() || told == known;
     let Some(login) = told.or_else(|| known.clone()) else {
         let text = format!("uid {uid} has no user name: who is the sender?");
