@@ -91,10 +91,22 @@ impl Runner {
         }
     }
 
-    /// Takes in and tries everything once, also what comes of that.
+    /// Takes in and tries everything once, also what comes of that. What cannot be taken in, with a
+    /// full disk, say, is no reason to keep what is queued, whose end makes room.
     fn once(self: Arc<Self>) -> Result<(), Fail> {
         let mut intake = self.intake();
-        while self.take_in(&mut intake)? {}
+        let taken = loop {
+            match self.take_in(&mut intake) {
+                Ok(true) => (),
+                Ok(false) => break Ok(()),
+                Err(fail) => break Err(fail.while_doing("take in submissions")),
+            }
+        };
+        self.relay_once()?;
+        taken
+    }
+
+    fn relay_once(self: Arc<Self>) -> Result<(), Fail> {
         let mut seen = HashSet::new();
         loop {
             let mut found = self.queue.scan(Lane::Relay)?;
@@ -357,6 +369,28 @@ mod tests {
     use base::{Config, Recipient, Root};
     use queue::drop::{Letter, Submission};
     use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_taken_in_keeps_nothing_that_is_queued() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let def = "MY_NAME=mail\nMY_DOMAIN=a.test\nDNS_ZONE_FILE=/zone\n";
+        std::fs::write(dir.path().join("zone"), "").unwrap();
+        let config = Config::parse(&root, def, Path::new("t")).unwrap();
+        let world = World::new(&root, &config).unwrap();
+        let queue = Queue::create(&root).unwrap();
+        let to = vec![Recipient::new("b@nowhere.test".parse().unwrap())];
+        let envelope = base::Envelope::new(base::ReversePath::Null, to);
+        let origin = queue::Origin::now(queue::Source::Network(queue::Client::default()));
+        let mut draft = queue.draft(Lane::Relay, &envelope, &origin).unwrap();
+        draft.write(b"Subject: x\r\n\r\n").unwrap();
+        let id = queue.commit(vec![draft.finish().unwrap()]).unwrap()[0];
+        std::fs::remove_dir(queue.path().join("drop")).unwrap();
+        let runner = Runner::new(queue, world, Mode::Once, Arc::new(|| Err(Fail::temp(""))));
+        let said = Arc::clone(&runner).once().unwrap_err().to_string();
+        assert!(said.starts_with("take in submissions"), "{said}");
+        assert!(runner.queue.due(Lane::Relay, &id).unwrap().is_none());
+    }
 
     #[test]
     fn a_submission_that_loops_comes_back_to_its_sender() {
