@@ -1,4 +1,5 @@
 //! Callers of sendmail that are not as one thinks of them: gone already, or without a name.
+#![cfg(test)]
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -95,8 +95,16 @@ impl Runner {
     /// full disk, say, is no reason to keep what is queued, whose end makes room.
     fn once(self: Arc<Self>) -> Result<(), Fail> {
         let mut intake = self.intake();
+        let taking = Arc::clone(&self);
+        self.once_with(move || taking.take_in(&mut intake))
+    }
+
+    fn once_with(
+        self: Arc<Self>,
+        mut take_in: impl FnMut() -> Result<bool, Fail>,
+    ) -> Result<(), Fail> {
         let taken = loop {
-            match self.take_in(&mut intake) {
+            match take_in() {
                 Ok(true) => (),
                 Ok(false) => break Ok(()),
                 Err(fail) => break Err(fail.while_doing("take in submissions")),
@@ -385,9 +393,9 @@ mod tests {
         let mut draft = queue.draft(Lane::Relay, &envelope, &origin).unwrap();
         draft.write(b"Subject: x\r\n\r\n").unwrap();
         let id = queue.commit(vec![draft.finish().unwrap()]).unwrap()[0];
-        std::fs::remove_dir(queue.path().join("drop")).unwrap();
         let runner = Runner::new(queue, world, Mode::Once, Arc::new(|| Err(Fail::temp(""))));
-        let said = Arc::clone(&runner).once().unwrap_err().to_string();
+        let full = || Err(Fail::temp("disk full"));
+        let said = Arc::clone(&runner).once_with(full).unwrap_err().to_string();
         assert!(said.starts_with("take in submissions"), "{said}");
         assert!(runner.queue.due(Lane::Relay, &id).unwrap().is_none());
     }
