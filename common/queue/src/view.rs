@@ -50,19 +50,42 @@ impl Queue {
     /// All messages of all places, oldest id first within a place.
     pub fn list(&self) -> Result<Vec<View>, Fail> {
         let mut all = Vec::new();
+        self.each(|view| {
+            all.push(view);
+            true
+        })?;
+        Ok(all)
+    }
+
+    /// The same, one by one, until `with` has enough: of a large queue no more than the ids of one
+    /// place are held.
+    pub fn each(&self, mut with: impl FnMut(View) -> bool) -> Result<(), Fail> {
+        let mut dropped = HashSet::new();
         for place in Place::ALL {
             let mut ids = Vec::new();
             self.dir(place)?.ids(|id| ids.push(id))?;
             ids.sort_unstable();
             for id in ids {
-                all.extend(self.look(place, &id, Depth::Skim)?);
+                // What is being taken in lies in drop/ and in its lane for a moment.
+                let again = match place {
+                    Place::Drop => self.find(&id)?.is_some(),
+                    _ => dropped.contains(&id),
+                };
+                if again {
+                    continue;
+                }
+                let Some(view) = self.look(place, &id, Depth::Skim)? else {
+                    continue;
+                };
+                if place == Place::Drop {
+                    dropped.insert(id);
+                }
+                if !with(view) {
+                    return Ok(());
+                }
             }
         }
-        // What is being taken in lies in drop/ and in its lane for a moment.
-        let taken_in = |view: &&View| view.place != Place::Drop;
-        let taken_in: HashSet<QueueId> = all.iter().filter(taken_in).map(|view| view.id).collect();
-        all.retain(|view| view.place != Place::Drop || !taken_in.contains(&view.id));
-        Ok(all)
+        Ok(())
     }
 
     /// One message with its history, wherever it is.

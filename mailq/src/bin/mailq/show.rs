@@ -5,7 +5,7 @@
 //! shown. What peers said is escaped.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -35,11 +35,11 @@ pub(crate) fn command(words: &[String]) -> Result<ExitCode, Fail> {
             // sendmail's: say more, which queue, and that this is a list.
             "-v" | "-Ac" | "-Am" | "-bp" => {}
             "-V" | "--version" => {
-                println!("mailq (yubin) {}", env!("CARGO_PKG_VERSION"));
+                say(concat!("mailq (yubin) ", env!("CARGO_PKG_VERSION")));
                 return Ok(ExitCode::SUCCESS);
             }
             "-h" | "--help" => {
-                println!("{USAGE}");
+                say(USAGE);
                 return Ok(ExitCode::SUCCESS);
             }
             _ => return Err(Fail::usage(USAGE)),
@@ -48,22 +48,41 @@ pub(crate) fn command(words: &[String]) -> Result<ExitCode, Fail> {
     run(&Root::from_env(), form)
 }
 
-/// Shows the whole queue.
+/// Whether anybody reads it is no matter.
+fn say(text: &str) {
+    writeln!(io::stdout(), "{text}").ok();
+}
+
+/// Shows the whole queue, message by message: it may be larger than our memory.
 fn run(root: &Root, form: Form) -> Result<ExitCode, Fail> {
-    let list = Queue::open(root)
-        .and_then(|queue| queue.list())
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut list = List::default();
+    let mut written = Ok(());
+    Queue::open(root)
+        .and_then(|queue| {
+            queue.each(|view| {
+                let shown = match form {
+                    Form::Text => list.text(&view),
+                    Form::Json => json(&view),
+                };
+                written = out.write_all(shown.as_bytes());
+                written.is_ok()
+            })
+        })
         .map_err(|fail| match fail.kind() {
             Some(io::ErrorKind::PermissionDenied) => fail
                 .with_code(Sysexit::NoPerm)
                 .while_doing("show the queue (root and yubin may)"),
             _ => fail,
         })?;
-    let shown = match form {
-        Form::Text => text(&list),
-        Form::Json => list.iter().map(json).collect(),
+    let end = match form {
+        Form::Text => list.end(),
+        Form::Json => String::new(),
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
+    let written = written
+        .and_then(|()| out.write_all(end.as_bytes()))
+        .and_then(|()| out.flush());
+    match written {
         // `mailq | head`: who reads has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other
@@ -73,27 +92,35 @@ fn run(root: &Root, form: Form) -> Result<ExitCode, Fail> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All messages as text.
-fn text(list: &[View]) -> String {
-    if list.is_empty() {
-        return "Mail queue is empty\n".into();
-    }
-    let mut out =
-        String::from("-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n");
-    for view in list {
+/// What was shown as text so far.
+#[derive(Debug, Default)]
+struct List {
+    messages: usize,
+    octets: u64,
+}
+
+impl List {
+    /// The next message; the first has the headline above it.
+    fn text(&mut self, view: &View) -> String {
+        let mut out = String::new();
+        if self.messages == 0 {
+            out.push_str("-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n");
+        }
         entry(&mut out, view);
         out.push('\n');
+        self.messages = self.messages.saturating_add(1);
+        self.octets = self.octets.saturating_add(view.size);
+        out
     }
-    let octets = list
-        .iter()
-        .fold(0_u64, |sum, view| sum.saturating_add(view.size));
-    let plural = if list.len() == 1 { "" } else { "s" };
-    let kbytes = octets / 1024;
-    out.push_str(&format!(
-        "-- {kbytes} Kbytes in {} Request{plural}.\n",
-        list.len()
-    ));
-    out
+
+    fn end(&self) -> String {
+        let kbytes = self.octets / 1024;
+        match self.messages {
+            0 => "Mail queue is empty\n".into(),
+            1 => format!("-- {kbytes} Kbytes in 1 Request.\n"),
+            n => format!("-- {kbytes} Kbytes in {n} Requests.\n"),
+        }
+    }
 }
 
 fn entry(out: &mut String, view: &View) {
@@ -354,6 +381,12 @@ mod tests {
             damage: None,
             history: Vec::new(),
         }
+    }
+
+    fn text(views: &[View]) -> String {
+        let mut list = List::default();
+        let shown: String = views.iter().map(|view| list.text(view)).collect();
+        shown + &list.end()
     }
 
     #[test]
