@@ -1,6 +1,6 @@
-//! The content of a message on its way in: RFC 5321 4.1.1.4 and 4.5.2.
+//! The content of a message on its way in: RFC 5321 4.1.1.4 and 4.5.2, RFC 3030 2.
 //!
-//! Only CRLF.CRLF ends it. A CR or a LF alone ends nothing and makes the message refused, because
+//! With DATA only CRLF.CRLF ends it; with BDAT the client says where it ends. A CR or a LF alone ends nothing and makes the message refused, because
 //! hosts that read it otherwise could be shown a second message inside the first (SMTP smuggling).
 //! Whatever is wrong with the content, the framing goes on, so that session and client stay in step.
 
@@ -33,9 +33,19 @@ enum At {
     End,
 }
 
+/// How the end of the content is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// DATA: a line with a dot, and dots doubled at the start of lines.
+    Dot,
+    /// BDAT: by counted octets. [`Body::finish`] is called behind the last.
+    Chunks,
+}
+
 /// The decoder of one message's content.
 #[derive(Debug)]
 pub(crate) struct Body {
+    framing: Framing,
     at: At,
     /// Octets of the line so far.
     line: usize,
@@ -53,8 +63,9 @@ pub(crate) struct Limits {
 }
 
 impl Body {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(framing: Framing, limits: Limits) -> Self {
         Self {
+            framing,
             at: At::Start,
             line: 0,
             size: 0,
@@ -71,7 +82,7 @@ impl Body {
         while let Some((&first, after)) = rest.split_first() {
             match (self.at, first) {
                 (At::End, _) => break,
-                (At::Start, b'.') => self.at = At::Dot,
+                (At::Start, b'.') if self.framing == Framing::Dot => self.at = At::Dot,
                 (At::Dot, b'\r') => self.at = At::DotCr,
                 (At::DotCr, b'\n') => self.at = At::End,
                 (At::Cr, b'\n') => {
@@ -100,6 +111,16 @@ impl Body {
             rest = after;
         }
         input.len().saturating_sub(rest.len())
+    }
+
+    /// There is no more: what does not end in CRLF gets one, since every line of the queue has it.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        match self.at {
+            At::Cr => self.fail(Fault::BareLineEnd),
+            At::Inside => self.emit(b"\r\n", out),
+            At::Start | At::Dot | At::DotCr | At::End => (),
+        }
+        self.at = At::End;
     }
 
     /// Whether CRLF.CRLF has come.
@@ -196,7 +217,7 @@ mod tests {
 
     /// Content, fault, and what is left behind the end (`None`: no end).
     fn run(input: &[u8], limits: Limits) -> (Vec<u8>, Option<Fault>, Option<Vec<u8>>) {
-        let (mut body, mut out) = (Body::new(limits), Vec::new());
+        let (mut body, mut out) = (Body::new(Framing::Dot, limits), Vec::new());
         let n = body.take(input, &mut out);
         (
             out,
@@ -312,7 +333,7 @@ mod tests {
             let limits = Limits { size: 60, hops: 2 };
             let input: Vec<u8> = pieces.concat();
             let mut whole = run(&input, limits);
-            let (mut body, mut out, mut at) = (Body::new(limits), Vec::new(), 0);
+            let (mut body, mut out, mut at) = (Body::new(Framing::Dot, limits), Vec::new(), 0);
             for cut in cuts.iter().cycle() {
                 let end = (at + cut).min(input.len());
                 let n = body.take(&input[at..end], &mut out);

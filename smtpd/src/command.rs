@@ -1,5 +1,5 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 3207 (STARTTLS), RFC 3461 (DSN) and RFC 4954 (AUTH). On nom, on bytes, one line without its CRLF.
+//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN) and RFC 4954 (AUTH). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
 //! More than the RFC says is allowed in two places, because so much of the world needs it: blanks
@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Mail(Mail),
     Rcpt(Rcpt),
     Data,
+    Bdat(Chunk),
     Rset,
     Noop,
     Quit,
@@ -57,6 +58,13 @@ pub(crate) struct Rcpt {
     pub(crate) orcpt: Option<String>,
 }
 
+/// What BDAT says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) size: u64,
+    pub(crate) last: bool,
+}
+
 /// A mailbox, or a local-part alone: `<postmaster>`, and what our own users write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Path {
@@ -82,6 +90,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reply> {
         b"MAIL" => mail(rest).map(Command::Mail),
         b"RCPT" => rcpt(rest).map(Command::Rcpt),
         b"DATA" => alone(Command::Data),
+        b"BDAT" => bdat(rest).map(Command::Bdat),
         b"RSET" => alone(Command::Rset),
         b"QUIT" => alone(Command::Quit),
         b"NOOP" => Ok(Command::Noop), // NOOP = "NOOP" [ SP String ] CRLF
@@ -266,6 +275,18 @@ fn size_value(value: &[u8]) -> Result<u64, Reply> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
+/// `bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CR LF`, `end-marker = "LAST"`, RFC 3030 2
+fn bdat(rest: &[u8]) -> Result<Chunk, Reply> {
+    let (number, marker) =
+        rest.split_at(rest.iter().position(|b| *b == b' ').unwrap_or(rest.len()));
+    let size = size_value(number)?;
+    match marker.trim_ascii_start() {
+        b"" => Ok(Chunk { size, last: false }),
+        marker if marker.eq_ignore_ascii_case(b"LAST") => Ok(Chunk { size, last: true }),
+        _ => Err(reply::BAD_SYNTAX),
+    }
+}
+
 /// `body-value = "7BIT" / "8BITMIME"`, RFC 6152 2
 fn body_value(value: &str) -> Result<Body, Reply> {
     match value.to_ascii_uppercase().as_str() {
@@ -352,6 +373,20 @@ mod tests {
             ("RCPT TO:<\"a b\"@x.org>", rcpt_to(full("\"a b\"@x.org"))),
             ("DATA", Command::Data),
             ("data ", Command::Data),
+            (
+                "BDAT 1000",
+                Command::Bdat(Chunk {
+                    size: 1000,
+                    last: false,
+                }),
+            ),
+            (
+                "bdat 0 last",
+                Command::Bdat(Chunk {
+                    size: 0,
+                    last: true,
+                }),
+            ),
             ("NOOP anything", Command::Noop),
             ("VRFY Crispin", Command::Vrfy),
             (
@@ -462,6 +497,11 @@ mod tests {
             ("RCPT FROM:<a@b>", &reply::BAD_RECIPIENT),
             (&long, &reply::BAD_RECIPIENT),
             ("DATA now", &reply::NO_PARAMETERS),
+            ("BDAT", &reply::BAD_SYNTAX),
+            ("BDAT x", &reply::BAD_SYNTAX),
+            ("BDAT -1", &reply::BAD_SYNTAX),
+            ("BDAT 1 FIRST", &reply::BAD_SYNTAX),
+            ("BDAT 123456789012345678901", &reply::BAD_SYNTAX),
             ("RSET x", &reply::NO_PARAMETERS),
             ("VRFY", &reply::BAD_SYNTAX),
             ("AUTH", &reply::BAD_SYNTAX),

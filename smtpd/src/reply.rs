@@ -208,6 +208,11 @@ pub(crate) const AUTH_CANCELLED: Reply =
 pub(crate) const NOT_OFFERED: Reply = Reply::new(502, Status::new(5, 5, 1), "Not offered here");
 pub(crate) const HELLO_FIRST: Reply =
     Reply::new(503, Status::new(5, 5, 1), "Say EHLO or HELO first");
+pub(crate) const BDAT_HAS_BEGUN: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "The message is coming by BDAT, go on or say RSET",
+);
 pub(crate) const MAIL_FIRST: Reply = Reply::new(503, Status::new(5, 5, 1), "MAIL first");
 pub(crate) const NESTED_MAIL: Reply = Reply::new(
     503,

@@ -5,6 +5,7 @@
 //! input, so that pipelined commands stay in order. Any split of the client's bytes gives the same
 //! actions.
 
+mod chunking;
 #[cfg(test)]
 mod fake;
 mod secure;
@@ -57,6 +58,12 @@ enum State {
     Mail(Box<Transaction>),
     /// The message.
     Body(Box<Transaction>, Box<Body>),
+    /// A piece of the message with so many octets to come, and whether it is the last.
+    Chunk(Box<Transaction>, Box<Body>, u64, bool),
+    /// A command, between two pieces of the message.
+    BetweenChunks(Box<Transaction>, Box<Body>),
+    /// So many octets of a piece that nobody wants, then the reply to it.
+    Swallow(u64, Reply),
     /// A line of an AUTH exchange by this mechanism.
     AuthLine(String),
     // From here on: an answer to one of our actions. No input is taken.
@@ -146,15 +153,23 @@ impl Session {
             | State::Committing(..)
             | State::Authenticating(_)
             | State::Handshake => true,
-            State::Idle | State::Mail(_) | State::Body(..) | State::AuthLine(_) | State::Closed => {
-                false
-            }
+            State::Idle
+            | State::Mail(_)
+            | State::Body(..)
+            | State::Chunk(..)
+            | State::BetweenChunks(..)
+            | State::Swallow(..)
+            | State::AuthLine(_)
+            | State::Closed => false,
         }
     }
 
     /// Whether the client is sending a message.
     pub(crate) fn is_in_body(&self) -> bool {
-        matches!(self.state, State::Body(..))
+        matches!(
+            self.state,
+            State::Body(..) | State::Chunk(..) | State::Swallow(..)
+        )
     }
 
     /// How long the client may be silent, or a look-up may take; `None` while the client waits for
@@ -163,9 +178,14 @@ impl Session {
         match self.state {
             State::AskingRecipient(..) | State::Authenticating(_) => Some(LOOK_UP),
             State::AskingRoom(_) | State::Committing(..) | State::Handshake => None,
-            State::Idle | State::Mail(_) | State::Body(..) | State::AuthLine(_) | State::Closed => {
-                Some(PATIENCE)
-            }
+            State::Idle
+            | State::Mail(_)
+            | State::Body(..)
+            | State::Chunk(..)
+            | State::BetweenChunks(..)
+            | State::Swallow(..)
+            | State::AuthLine(_)
+            | State::Closed => Some(PATIENCE),
         }
     }
 
@@ -206,6 +226,8 @@ impl Session {
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let consumed = match self.state {
                 State::Body(..) => self.content(rest, actions),
+                State::Chunk(..) => self.chunk(rest, actions),
+                State::Swallow(..) => self.swallow(rest, actions),
                 _ if self.is_waiting() => break,
                 State::Closed => return input.len(),
                 _ if self.skipping => self.skip(rest, actions),
@@ -269,32 +291,34 @@ impl Session {
         let State::Body(_, body) = &mut self.state else {
             return 0;
         };
-        let mut out = Vec::new();
-        let was_good = body.fault().is_none();
-        let consumed = body.take(rest, &mut out);
-        let (fault, ended, size) = (body.fault(), body.is_ended(), body.size());
-        match fault {
-            Some(_) if was_good => actions.push(Action::Discard),
-            None if !out.is_empty() => actions.push(Action::Append(out)),
-            _ => {}
-        }
-        if ended {
-            self.end_of_content(fault, size, actions);
+        let mut consumed = 0;
+        keep(body, actions, |body, out| consumed = body.take(rest, out));
+        if body.is_ended() {
+            self.end_of_content(actions);
         }
         consumed
     }
 
-    fn end_of_content(&mut self, fault: Option<Fault>, size: u64, actions: &mut Actions) {
+    fn end_of_content(&mut self, actions: &mut Actions) {
         let held = self.take(|state| match state {
-            State::Body(transaction, _) => Ok(transaction),
+            State::Body(transaction, body) | State::Chunk(transaction, body, ..) => {
+                Ok((transaction, body))
+            }
             other => Err(other),
         });
-        let Some(transaction) = held else { return };
-        let Some(fault) = fault else {
+        let Some((transaction, body)) = held else {
+            return;
+        };
+        let size = body.size();
+        let Some(fault) = body.fault() else {
             actions.push(Action::Commit);
             self.enter(State::Committing(transaction, size));
             return;
         };
+        self.refuse_content(&transaction, fault, actions);
+    }
+
+    fn refuse_content(&mut self, transaction: &Transaction, fault: Fault, actions: &mut Actions) {
         let refusal = match fault {
             Fault::BareLineEnd => reply::BARE_IN_BODY,
             Fault::LineTooLong => reply::BODY_LINE_TOO_LONG,
@@ -315,6 +339,14 @@ impl Session {
         }
         let command = match command::parse(line) {
             Ok(command) => command,
+            // Where its octets end is not to be known: there is no way to go on.
+            Err(bad)
+                if line
+                    .get(..4)
+                    .is_some_and(|v| v.eq_ignore_ascii_case(b"BDAT")) =>
+            {
+                return self.part(bad, actions);
+            }
             Err(bad) => {
                 if matches!(bad.code(), 501 | 555) {
                     log::debug!("{}: {bad} to: {}", self.client.shown, escape(line));
@@ -324,7 +356,10 @@ impl Session {
             }
         };
         self.last = name(&command);
-        if !matches!(command, Command::Rcpt(_) | Command::Data | Command::Quit) {
+        if !matches!(
+            command,
+            Command::Rcpt(_) | Command::Data | Command::Bdat(_) | Command::Quit
+        ) {
             self.counts.idle = self.counts.idle.saturating_add(1);
             if self.counts.idle > MAX_IDLE_COMMANDS {
                 self.part(reply::TOO_MANY_COMMANDS, actions);
@@ -341,8 +376,9 @@ impl Session {
             Command::Mail(mail) => self.mail(mail, actions),
             Command::Rcpt(rcpt) => self.rcpt(rcpt, actions),
             Command::Data => self.data(actions),
+            Command::Bdat(chunk) => self.bdat(chunk, actions),
             Command::Rset => {
-                self.enter(State::Idle);
+                self.forget(actions);
                 actions.push(Action::Reply(reply::OK));
             }
             Command::Noop => actions.push(Action::Reply(reply::OK)),
@@ -356,6 +392,14 @@ impl Session {
         }
     }
 
+    /// No transaction any more.
+    fn forget(&mut self, actions: &mut Actions) {
+        if matches!(self.state, State::BetweenChunks(..)) {
+            actions.push(Action::Discard);
+        }
+        self.enter(State::Idle);
+    }
+
     // Endings.
 
     fn timeout(&mut self, actions: &mut Actions) {
@@ -367,9 +411,13 @@ impl Session {
             State::AskingRecipient(..) | State::Authenticating(_) => {
                 ("warning: no answer to the look-up", reply::NO_ANSWER)
             }
-            State::Idle | State::Mail(_) | State::Body(..) | State::AuthLine(_) => {
-                ("timeout", reply::TIMEOUT)
-            }
+            State::Idle
+            | State::Mail(_)
+            | State::Body(..)
+            | State::Chunk(..)
+            | State::BetweenChunks(..)
+            | State::Swallow(..)
+            | State::AuthLine(_) => ("timeout", reply::TIMEOUT),
         };
         let text = format!("{what} after {} from {}", self.last, self.client.shown);
         actions.push(Action::Log(text));
@@ -396,7 +444,9 @@ impl Session {
 
     fn end(&mut self, actions: &mut Actions) {
         match self.state {
-            State::Body(..) => actions.push(Action::Discard),
+            State::Body(..) | State::Chunk(..) | State::BetweenChunks(..) => {
+                actions.push(Action::Discard);
+            }
             State::AuthLine(_) => actions.push(Action::AbandonAuth),
             _ => {}
         }
@@ -453,6 +503,18 @@ impl Session {
     }
 }
 
+/// Decodes more of a message and passes on what is good; with its first fault all of it is dropped.
+fn keep(body: &mut Body, actions: &mut Actions, decode: impl FnOnce(&mut Body, &mut Vec<u8>)) {
+    let mut out = Vec::new();
+    let was_good = body.fault().is_none();
+    decode(body, &mut out);
+    match body.fault() {
+        Some(_) if was_good => actions.push(Action::Discard),
+        None if !out.is_empty() => actions.push(Action::Append(out)),
+        _ => {}
+    }
+}
+
 /// RFC 3848: what stands behind `with` in Received.
 fn protocol(extended: bool, tls: bool, login: bool) -> &'static str {
     match (extended, tls, login) {
@@ -471,6 +533,7 @@ fn name(command: &Command) -> &'static str {
         Command::Mail(_) => "MAIL",
         Command::Rcpt(_) => "RCPT",
         Command::Data => "DATA",
+        Command::Bdat(_) => "BDAT",
         Command::Rset => "RSET",
         Command::Noop => "NOOP",
         Command::Quit => "QUIT",

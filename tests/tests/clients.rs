@@ -328,6 +328,37 @@ s.quit()
     assert!(!host.mbox("alice").contains("Delivery Report"));
 }
 
+/// RFC 3030: pieces go through byte for byte, with lines of one dot and pieces of a megabyte.
+#[test]
+fn smtplib_sends_in_chunks() {
+    let host = Host::started("");
+    let script = "
+import smtplib, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]))
+s.ehlo('client.test')
+assert s.has_extn('chunking')
+s.mail('bob@yubin.test'); s.rcpt('alice@yubin.test')
+def piece(data, last=b''):
+    s.sock.sendall(b'BDAT %d%s\\r\\n' % (len(data), last) + data)
+    return s.getreply()
+assert piece(b'Subject: pieces\\r\\n\\r\\n.\\r')[0] == 250
+assert piece(b'\\n' + b'0123456789abcde\\r\\n' * 70000)[0] == 250
+reply = piece(b'the end', b' LAST')
+assert reply[0] == 250 and b'queued as' in reply[1], reply
+s.mail('bob@yubin.test')
+assert piece(b'QUIT\\r\\n', b' LAST')[0] == 554
+assert s.noop()[0] == 250
+s.quit()
+";
+    python(script, &[&host.smtp.to_string()]);
+    let mbox = host.wait_for_mail("alice", 1);
+    let content = mbox.split_once("Subject: pieces\n").unwrap().1;
+    let lines: Vec<&str> = content.lines().skip_while(|l| *l != ".").collect();
+    assert_eq!(lines.len(), 70_002 + usize::from(content.ends_with("\n\n")));
+    assert!(lines[1..70_001].iter().all(|l| *l == "0123456789abcde"));
+    assert_eq!(lines[70_001], "the end");
+}
+
 #[test]
 fn imap_idle_hears_of_new_mail() {
     let host = Host::started("");

@@ -182,6 +182,7 @@ pub(super) const HELLO: &str = "
     S: 250-STARTTLS
     S: 250-ENHANCEDSTATUSCODES
     S: 250-DSN
+    S: 250-CHUNKING
     S: 250 HELP
 ";
 

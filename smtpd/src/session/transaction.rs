@@ -6,14 +6,14 @@ use base::{Address, Recipient, ReversePath, Status};
 use super::{
     Action, Actions, Hello, MAX_REFUSED, Queued, Session, State, Transaction, Verdict, protocol,
 };
-use crate::body::{Body, Limits};
+use crate::body::{Body, Framing, Limits};
 use crate::command::{Mail, Path, Rcpt};
 use crate::reply::{self, Reply};
 
 impl Session {
     /// RFC 5321 4.1.1.1 and 4.1.4: it also clears a transaction.
     pub(super) fn hello(&mut self, name: String, extended: bool, actions: &mut Actions) {
-        self.enter(State::Idle);
+        self.forget(actions);
         let mut text = self.terms.name.to_string();
         if extended {
             text.push_str(&format!(
@@ -26,7 +26,7 @@ impl Session {
             if self.may_log_in() {
                 text.push_str(&format!("\nAUTH {}", self.terms.mechanisms.join(" ")));
             }
-            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nHELP");
+            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
         }
         self.hello = Some(Hello { name, extended });
         actions.push(Action::Reply(Reply::made(250, None, text)));
@@ -182,11 +182,19 @@ impl Session {
                 };
                 actions.push(Action::Begin(transaction.clone()));
                 actions.push(Action::Reply(reply::START_MAIL));
-                self.enter(State::Body(transaction, Box::new(Body::new(limits))));
+                self.enter(State::Body(
+                    transaction,
+                    Box::new(Body::new(Framing::Dot, limits)),
+                ));
             }
             State::Mail(transaction) => {
                 self.enter(State::Mail(transaction));
                 self.refuse(reply::NO_RECIPIENTS, actions);
+            }
+            // RFC 3030 2: not in one transaction.
+            between @ State::BetweenChunks(..) => {
+                self.enter(between);
+                self.refuse(reply::BDAT_HAS_BEGUN, actions);
             }
             _ => self.refuse(reply::MAIL_FIRST, actions),
         }

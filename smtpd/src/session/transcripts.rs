@@ -336,6 +336,7 @@ fn tls_forgets_what_was_said() {
         S: 250-AUTH PLAIN LOGIN
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
+        S: 250-CHUNKING
         S: 250 HELP
         C: STARTTLS
         S: 503 5.5.1 TLS is already in use
@@ -437,6 +438,84 @@ fn submission_is_for_our_own_users() {
     );
 }
 
+/// RFC 3030 4.2
+#[test]
+fn a_message_in_pieces() {
+    let mut world = play(
+        "
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ",
+    );
+    // Pipelined, with pieces that end anywhere, and what means something to DATA.
+    world.send(
+        b"BDAT 5\r\nab\r\n.BDAT 7\r\n\r\n\r\n.\r\nBDAT 0\r\nNOOP\r\nBDAT 4 LAST\r\nlastQUIT\r\n",
+    );
+    world.play(
+        "
+        S: 250 2.0.0 Ok: 5 octets
+        S: 250 2.0.0 Ok: 12 octets
+        S: 250 2.0.0 Ok: 12 octets
+        S: 250 2.0.0 Ok
+        S: 250 2.0.0 Ok: queued as Q1
+        S: 221 2.0.0 Bye
+        ",
+    );
+    assert_eq!(
+        world.taken,
+        [r#"ESMTP <a@b> local ann@example.org relay "ab\r\n.\r\n\r\n.\r\nlast\r\n""#]
+    );
+}
+
+#[test]
+fn pieces_out_of_place_are_swallowed() {
+    let mut world = play("");
+    // What is in them is never a command.
+    world.send(b"BDAT 6\r\nQUIT\r\nNOOP\r\n");
+    world.play("S: 503 5.5.1 MAIL first\nS: 250 2.0.0 Ok");
+    world.send(b"MAIL FROM:<a@b>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
+    world.play("S: 250 2.1.0 Ok\nS: 554 5.5.1 No valid recipients\nS: 250 2.0.0 Ok");
+    world.send(b"RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nBDAT 6\r\na\nb\r\nxBDAT 6 LAST\r\nQUIT\r\n");
+    world.play(
+        "
+        S: 250 2.0.0 Ok
+        S: 250 2.1.0 Ok
+        S: 250 2.1.5 Ok
+        S: 550 5.6.11 Message refused: it has a CR or LF alone, a line ends with CR LF
+        S: 503 5.5.1 MAIL first
+        ",
+    );
+    assert!(world.open.is_none() && world.taken.is_empty());
+    // DATA may not follow; RSET gives up; too much is refused when all of it is there.
+    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nBDAT 3\r\na\r\nDATA\r\nRSET\r\nRCPT TO:<ann@example.org>\r\n");
+    world.play(
+        "
+        S: 250 2.1.0 Ok
+        S: 250 2.1.5 Ok
+        S: 250 2.0.0 Ok: 3 octets
+        S: 503 5.5.1 The message is coming by BDAT, go on or say RSET
+        S: 250 2.0.0 Ok
+        S: 503 5.5.1 MAIL first
+        ",
+    );
+    assert!(world.open.is_none());
+    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nBDAT 1001 LAST\r\n");
+    world.send(&[b'x'; 1001]);
+    world.play(
+        "
+        S: 250 2.1.0 Ok
+        S: 250 2.1.5 Ok
+        S: 552 5.3.4 Message size exceeds the limit of this server
+        ",
+    );
+    // Without a size nobody knows where the octets end.
+    world.send(b"BDAT many LAST\r\nMAIL FROM:<a@b>\r\n");
+    world.play("S: 501 5.5.4 Syntax error in parameters");
+    assert!(world.closed && world.taken.is_empty());
+}
+
 /// Mailboxes in a directory service that hangs: the client is not left waiting for ever.
 #[test]
 fn a_look_up_that_hangs_ends_the_session() {
@@ -522,6 +601,7 @@ proptest! {
             "RCPT TO:<x@y>\r\n", "DATA\r\n", "text\r\n", ".\r\n", "..\r\n", "\n", "\r", "x", "RSET\r\n",
             "AUTH PLAIN\r\n", "AUTH LOGIN\r\n", "AGFubgBzZWNyZXQ=\r\n", "*\r\n", "NOOP", " ", "QUIT\r\n",
             "MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nhi\r\n.\r\n", "GET /\r\n",
+            "BDAT 3\r\n", "BDAT 7 LAST\r\n", "bdat 0\r\n", "BDAT 2\r\n\r\n", "BDAT\r\n",
         ]), 0..30),
         long in any::<bool>(),
         cuts in proptest::collection::vec(1usize..9, 1..20),

@@ -1,0 +1,101 @@
+//! BDAT: the message in pieces of counted octets. RFC 3030 2
+//!
+//! The octets behind a BDAT are taken whether it is refused or not, so that session and client stay
+//! in step. A refused piece ends the transaction: further ones are answered with 503.
+
+use super::{Action, Actions, Session, State, keep};
+use crate::body::{Body, Framing, Limits};
+use crate::command::Chunk;
+use crate::reply::{self, Reply};
+
+impl Session {
+    pub(super) fn bdat(&mut self, chunk: Chunk, actions: &mut Actions) {
+        let Chunk { size, last } = chunk;
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Mail(transaction) if transaction.len() > 0 => {
+                let limits = Limits {
+                    size: self.terms.size_limit,
+                    hops: self.terms.hop_limit,
+                };
+                actions.push(Action::Begin(transaction.clone()));
+                let body = Box::new(Body::new(Framing::Chunks, limits));
+                self.enter(State::Chunk(transaction, body, size, last));
+            }
+            State::BetweenChunks(transaction, body) => {
+                self.enter(State::Chunk(transaction, body, size, last));
+            }
+            other => {
+                let refusal = match &other {
+                    State::Mail(_) => reply::NO_RECIPIENTS,
+                    _ => reply::MAIL_FIRST,
+                };
+                self.enter(State::Swallow(size, refusal));
+            }
+        }
+        if size == 0 {
+            self.swallow(&[], actions);
+            self.chunk(&[], actions);
+        }
+    }
+
+    /// Octets of a piece.
+    pub(super) fn chunk(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
+        let State::Chunk(_, body, left, last) = &mut self.state else {
+            return 0;
+        };
+        let (now, last) = (up_to(rest, *left), *last);
+        *left = left.saturating_sub(now.len() as u64);
+        let ended = *left == 0;
+        keep(body, actions, |body, out| {
+            body.take(now, out);
+            if ended && last {
+                body.finish(out);
+            }
+        });
+        if ended && last {
+            self.end_of_content(actions);
+        } else if ended {
+            self.next_chunk(actions);
+        }
+        now.len()
+    }
+
+    fn next_chunk(&mut self, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::Chunk(transaction, body, ..) => Ok((transaction, body)),
+            other => Err(other),
+        });
+        let Some((transaction, body)) = held else {
+            return;
+        };
+        match body.fault() {
+            Some(fault) => self.refuse_content(&transaction, fault, actions),
+            None => {
+                let text = format!("Ok: {} octets", body.size());
+                let status = Some(base::Status::OK);
+                actions.push(Action::Reply(Reply::made(250, status, text)));
+                self.enter(State::BetweenChunks(transaction, body));
+            }
+        }
+    }
+
+    /// Octets of a piece that nobody wants.
+    pub(super) fn swallow(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
+        let State::Swallow(left, refusal) = &mut self.state else {
+            return 0;
+        };
+        let now = up_to(rest, *left);
+        *left = left.saturating_sub(now.len() as u64);
+        if *left == 0 {
+            let refusal = refusal.clone();
+            self.enter(State::Idle);
+            self.refuse(refusal, actions);
+        }
+        now.len()
+    }
+}
+
+fn up_to(rest: &[u8], octets: u64) -> &[u8] {
+    let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+    rest.get(..octets).unwrap_or(rest)
+}
