@@ -26,6 +26,8 @@ impl Session {
             if self.may_log_in() {
                 text.push_str(&format!("\nAUTH {}", self.terms.mechanisms.join(" ")));
             }
+            // RFC 9422
+            text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
             text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
         }
         self.hello = Some(Hello { name, extended });

@@ -334,6 +334,7 @@ fn tls_forgets_what_was_said() {
         S: 250-SIZE 1000
         S: 250-8BITMIME
         S: 250-AUTH PLAIN LOGIN
+        S: 250-LIMITS RCPTMAX=3
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
