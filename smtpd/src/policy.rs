@@ -122,12 +122,14 @@ impl Policy {
         found.insert(name, Instant::now());
     }
 
-    /// Under which names a user may be known: the whole local-part, and without its detail.
+    /// Under which names a user may be known: the whole local-part, and without its detail; as it
+    /// is written and in lower case, as deliver(8) looks him up.
     fn names(&self, local: &LocalPart) -> Vec<String> {
-        let mut names = vec![local.fold()];
+        let mut names = vec![local.as_str().to_owned(), local.fold()];
         if let Some((user, Some(_))) = self.delimiter.map(|d| local.split_detail(d)) {
-            names.push(user.fold());
+            names.extend([user.as_str().to_owned(), user.fold()]);
         }
+        names.dedup();
         names
     }
 
@@ -187,7 +189,7 @@ mod tests {
     fn users() -> Exists {
         Box::new(|name, told| {
             told(match name.as_str() {
-                "ann" | "x+y" => Ok(true),
+                "ann" | "x+y" | "Carl" => Ok(true),
                 "down" => Err(Fail::temp("directory is away")),
                 _ => Ok(false),
             });
@@ -214,6 +216,9 @@ mod tests {
             ("ANN@MX.example.org", false, "local"),
             ("ann+detail@example.org", false, "local"),
             ("x+y@example.org", false, "local"),
+            ("Carl@example.org", false, "local"),
+            ("Carl+x@example.org", false, "local"),
+            ("carl@example.org", false, "550"),
             ("staff@example.org", false, "local"),
             ("Postmaster@mx.example.org", false, "local"),
             ("nobody@example.org", false, "550"),
