@@ -206,6 +206,8 @@ mod tests {
             ("a+2Bb+3D", true),
             ("a+2bb", false),
             ("a+", false),
+            ("a\r\nDATA", false),
+            ("a\0", false),
             ("a+2", false),
             ("a=b", false),
             ("a b", false),

@@ -221,38 +221,18 @@ fn body(value: &str) -> Result<Body, BadArgs> {
     }
 }
 
-/// RFC 3461 4.1: `never`, or a list of `success`, `failure`, `delay`.
+/// RFC 3461 4.1
 fn notify(value: &str) -> Result<Notify, BadArgs> {
-    if value.eq_ignore_ascii_case("never") {
-        return Ok(Notify::Never);
-    }
-    let (mut success, mut failure, mut delay) = (false, false, false);
-    for word in value.split(',') {
-        match word.trim().to_ascii_lowercase().as_str() {
-            "success" => success = true,
-            "failure" => failure = true,
-            "delay" => delay = true,
-            _ => {
-                return Err(BadArgs(format!(
-                    "-N {value}: write never, or a list of success, failure, delay"
-                )));
-            }
-        }
-    }
-    Ok(Notify::On {
-        success,
-        failure,
-        delay,
+    Notify::parse(value).ok_or_else(|| {
+        BadArgs(format!(
+            "-N {value}: write never, or a list of success, failure, delay"
+        ))
     })
 }
 
 /// RFC 3461 4.3
 fn ret(value: &str) -> Result<Ret, BadArgs> {
-    match value.to_ascii_lowercase().as_str() {
-        "full" => Ok(Ret::Full),
-        "hdrs" => Ok(Ret::Headers),
-        _ => Err(BadArgs(format!("-R {value}: write full or hdrs"))),
-    }
+    Ret::parse(value).ok_or_else(|| BadArgs(format!("-R {value}: write full or hdrs")))
 }
 
 #[cfg(test)]
