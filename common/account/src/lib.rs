@@ -8,11 +8,13 @@
 mod client;
 mod message;
 mod passwd;
+mod salt;
 pub mod sasl;
 pub mod secret;
 pub mod server;
 mod user;
 mod users;
+pub mod verifier;
 pub mod worker;
 
 pub use client::Checkpw;

@@ -129,7 +129,7 @@ mod tests {
             ),
             (
                 "a:{ROT13}x:1:1",
-                "users:1: a: {ROT13} is not known, write {PLAIN}, {CRYPT}, {SHA512-CRYPT}, {SHA256-CRYPT} or {ARGON2ID}",
+                "users:1: a: {ROT13} is not known, write {PLAIN}, {CRYPT}, {SHA512-CRYPT}, {SHA256-CRYPT}, {ARGON2ID} or {SCRAM-SHA-256}",
             ),
         ];
         for (text, want) in table {

@@ -1,19 +1,43 @@
-//! The SASL exchanges as pure machines: PLAIN (RFC 4616) and LOGIN. What they give is a claim, a
-//! name and a password; whether it holds is [`crate::server`]'s work.
+//! The SASL exchanges as pure machines: SCRAM (RFC 5802), CRAM-MD5 (RFC 2195), PLAIN (RFC 4616) and
+//! LOGIN. What they give is a claim; whether it holds is [`crate::server`]'s work.
+//!
+//! Randomness and the users' keys come from outside: [`Nonce`], [`Exchange::credential`].
 
-/// The mechanisms that are offered.
+pub mod cram;
+pub mod scram;
+
+use base::{Fail, Sysexit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::verifier::Hash;
+use scram::{Challenged, Credential, First, Wrong};
+
+/// The mechanisms that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
+    ScramSha256,
+    ScramSha1,
+    CramMd5,
     Plain,
     Login,
 }
 
 impl Mechanism {
+    /// Those by which the client gives its password away.
     pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
+    /// Every one, the strongest first.
+    pub const BY_STRENGTH: [Self; 5] = [
+        Self::ScramSha256,
+        Self::ScramSha1,
+        Self::CramMd5,
+        Self::Plain,
+        Self::Login,
+    ];
 
     /// In any case, as the client wrote it.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
+        Self::BY_STRENGTH
             .into_iter()
             .find(|m| m.name().eq_ignore_ascii_case(name))
     }
@@ -21,8 +45,19 @@ impl Mechanism {
     /// As it is announced.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ScramSha256 => Hash::Sha256.scheme(),
+            Self::ScramSha1 => Hash::Sha1.scheme(),
+            Self::CramMd5 => "CRAM-MD5",
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
+        }
+    }
+
+    /// Whether who listens has the password. Such a one is for connections under TLS only.
+    pub fn is_plaintext(self) -> bool {
+        match self {
+            Self::ScramSha256 | Self::ScramSha1 | Self::CramMd5 => false,
+            Self::Plain | Self::Login => true,
         }
     }
 }
@@ -37,11 +72,38 @@ pub struct Claim {
     pub password: Vec<u8>,
 }
 
+/// Characters that nobody foresees, of base64's.
+#[derive(Debug, Clone)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// 144 bits from the operating system.
+    pub fn new() -> Result<Self, Fail> {
+        let mut bytes = [0; 18];
+        getrandom::fill(&mut bytes)
+            .map_err(|e| Fail::new(Sysexit::OsErr, format!("get random bytes: {e}")))?;
+        Ok(Self(STANDARD.encode(bytes)))
+    }
+}
+
 /// How an exchange goes on.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Step {
-    Challenge(&'static [u8]),
+    Challenge(Vec<u8>),
     Claim(Claim),
+    /// CRAM-MD5's claim.
+    Digest(cram::Response),
+    /// What SCRAM has to know of this user: [`Exchange::credential`] goes on.
+    Wants {
+        name: String,
+        hash: Hash,
+    },
+    /// This user's password is known to the client.
+    Proven {
+        name: String,
+    },
+    /// The proof is wrong.
+    Refused,
     /// The client does not speak the mechanism.
     Malformed(&'static str),
     /// authzid is not authcid: nobody acts for another.
@@ -50,51 +112,133 @@ pub enum Step {
 
 /// One exchange. Each state owns what only it has.
 #[derive(Clone)]
-pub enum Exchange {
+pub struct Exchange(State);
+
+#[derive(Clone)]
+enum State {
     Plain,
     LoginName,
-    LoginPassword { name: String },
+    LoginPassword {
+        name: String,
+    },
+    Cram {
+        challenge: String,
+    },
+    Scram {
+        hash: Hash,
+        nonce: Nonce,
+    },
+    ScramWants {
+        first: First,
+        nonce: Nonce,
+    },
+    ScramChallenged(Box<Challenged>),
+    /// The client has our signature, and has nothing to say to it.
+    ScramProven {
+        name: String,
+    },
     Done,
 }
 
 impl Exchange {
-    /// The first step; `initial` is the client's initial response, where it sent one.
-    pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>) -> (Self, Step) {
-        let mut exchange = match mechanism {
-            Mechanism::Plain => Self::Plain,
-            Mechanism::Login => Self::LoginName,
+    /// The first step; `initial` is the client's initial response, where it sent one. `nonce` is for
+    /// this exchange alone.
+    pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>, nonce: Nonce) -> (Self, Step) {
+        let (state, greeting) = match mechanism {
+            Mechanism::Plain => (State::Plain, String::new()),
+            Mechanism::Login => (State::LoginName, "Username:".into()),
+            Mechanism::CramMd5 => {
+                let challenge = cram::challenge(&nonce.0);
+                let state = State::Cram {
+                    challenge: challenge.clone(),
+                };
+                (state, challenge)
+            }
+            Mechanism::ScramSha1 => (scram(Hash::Sha1, nonce), String::new()),
+            Mechanism::ScramSha256 => (scram(Hash::Sha256, nonce), String::new()),
         };
+        let mut exchange = Self(state);
         let step = match (mechanism, initial) {
+            (_, None) => Step::Challenge(greeting.into_bytes()),
+            (Mechanism::CramMd5, Some(_)) => {
+                exchange.0 = State::Done;
+                Step::Malformed("CRAM-MD5 has no initial response")
+            }
             (_, Some(response)) => exchange.step(response),
-            (Mechanism::Plain, None) => Step::Challenge(b""),
-            (Mechanism::Login, None) => Step::Challenge(b"Username:"),
         };
         (exchange, step)
     }
 
     /// The client's next response.
     pub fn step(&mut self, response: &[u8]) -> Step {
+        let state = std::mem::replace(&mut self.0, State::Done);
         if response.len() > MAX_RESPONSE {
-            *self = Self::Done;
             return Step::Malformed("response too long");
         }
-        match std::mem::replace(self, Self::Done) {
-            Self::Plain => plain(response),
-            Self::LoginName => match text(response) {
+        match state {
+            State::Plain => plain(response),
+            State::LoginName => match text(response) {
                 Some(name) => {
-                    *self = Self::LoginPassword { name };
-                    Step::Challenge(b"Password:")
+                    self.0 = State::LoginPassword { name };
+                    Step::Challenge(b"Password:".to_vec())
                 }
                 None => Step::Malformed("user name is not UTF-8"),
             },
-            Self::LoginPassword { name } if response.contains(&0) || name.is_empty() => {
+            State::LoginPassword { name } if response.contains(&0) || name.is_empty() => {
                 Step::Malformed("empty user name or NUL in the password")
             }
-            Self::LoginPassword { name } => Step::Claim(Claim {
+            State::LoginPassword { name } => Step::Claim(Claim {
                 name,
                 password: response.to_vec(),
             }),
-            Self::Done => Step::Malformed("the exchange is over"),
+            State::Cram { challenge } => match cram::response(challenge, response) {
+                Ok(response) => Step::Digest(response),
+                Err(what) => Step::Malformed(what),
+            },
+            State::Scram { hash, nonce } => match First::parse(response) {
+                Ok(first) => {
+                    let name = first.name.clone();
+                    self.0 = State::ScramWants { first, nonce };
+                    Step::Wants { name, hash }
+                }
+                Err(wrong) => wrong.into(),
+            },
+            State::ScramChallenged(challenged) => match challenged.finish(response) {
+                Ok(Some((name, last))) => {
+                    self.0 = State::ScramProven { name };
+                    Step::Challenge(last)
+                }
+                Ok(None) => Step::Refused,
+                Err(wrong) => wrong.into(),
+            },
+            State::ScramProven { name } if response.is_empty() => Step::Proven { name },
+            State::ScramProven { .. } => Step::Malformed("nothing is to be said here"),
+            State::ScramWants { .. } | State::Done => Step::Malformed("the exchange is over"),
+        }
+    }
+
+    /// The answer to [`Step::Wants`].
+    pub fn credential(&mut self, credential: Credential) -> Step {
+        match std::mem::replace(&mut self.0, State::Done) {
+            State::ScramWants { first, nonce } => {
+                let (challenged, message) = first.challenge(&nonce.0, credential);
+                self.0 = State::ScramChallenged(Box::new(challenged));
+                Step::Challenge(message)
+            }
+            _ => Step::Malformed("nobody asked"),
+        }
+    }
+}
+
+fn scram(hash: Hash, nonce: Nonce) -> State {
+    State::Scram { hash, nonce }
+}
+
+impl From<Wrong> for Step {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Form(what) => Self::Malformed(what),
+            Wrong::NotYours => Self::NotYours,
         }
     }
 }
@@ -126,7 +270,18 @@ fn text(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::verifier::{Salted, Verifier};
+
+    fn begin(mechanism: Mechanism, initial: Option<&[u8]>) -> (Exchange, Step) {
+        Exchange::begin(mechanism, initial, Nonce("ours".into()))
+    }
 
     fn shown(step: &Step) -> String {
         match step {
@@ -134,6 +289,10 @@ mod tests {
             Step::Claim(c) => format!("{} {}", c.name, String::from_utf8_lossy(&c.password)),
             Step::Malformed(_) => "bad".into(),
             Step::NotYours => "not yours".into(),
+            Step::Digest(d) => format!("{} {}", d.name, d.digest),
+            Step::Wants { name, hash } => format!("{name} by {hash:?}?"),
+            Step::Proven { name } => format!("{name} it is"),
+            Step::Refused => "no".into(),
         }
     }
 
@@ -152,31 +311,137 @@ mod tests {
             (b"\0\xff\0x", "bad"),
         ];
         for (message, want) in table {
-            assert_eq!(
-                shown(&Exchange::begin(Mechanism::Plain, Some(message)).1),
-                want
-            );
-            let (mut exchange, first) = Exchange::begin(Mechanism::Plain, None);
+            assert_eq!(shown(&begin(Mechanism::Plain, Some(message)).1), want);
+            let (mut exchange, first) = begin(Mechanism::Plain, None);
             assert_eq!(shown(&first), "? ");
             assert_eq!(shown(&exchange.step(message)), want);
         }
         let long = vec![b'x'; MAX_RESPONSE + 1];
-        assert_eq!(
-            shown(&Exchange::begin(Mechanism::Plain, Some(&long)).1),
-            "bad"
-        );
+        assert_eq!(shown(&begin(Mechanism::Plain, Some(&long)).1), "bad");
     }
 
     #[test]
     fn login_in_two() {
-        let (mut exchange, first) = Exchange::begin(Mechanism::Login, None);
+        let (mut exchange, first) = begin(Mechanism::Login, None);
         assert_eq!(shown(&first), "? Username:");
         assert_eq!(shown(&exchange.step(b"tim")), "? Password:");
         assert_eq!(shown(&exchange.step(b"secret")), "tim secret");
         assert_eq!(shown(&exchange.step(b"more")), "bad");
         assert_eq!(
-            shown(&Exchange::begin(Mechanism::Login, Some(b"tim")).1),
+            shown(&begin(Mechanism::Login, Some(b"tim")).1),
             "? Password:"
         );
+    }
+
+    fn pencil() -> Credential {
+        let salted = Salted {
+            iterations: NonZeroU32::new(4096).unwrap(),
+            salt: STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(),
+        };
+        Credential::Verifier(Verifier::derive(Hash::Sha256, salted, b"pencil"))
+    }
+
+    /// RFC 7677 3, with the empty response to the last message (RFC 4954 4).
+    #[test]
+    fn scram_in_three() {
+        let nonce = Nonce("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".into());
+        let (mut exchange, first) = Exchange::begin(Mechanism::ScramSha256, None, nonce);
+        assert_eq!(shown(&first), "? ");
+        let asked = exchange.step(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+        assert_eq!(shown(&asked), "user by Sha256?");
+        assert!(matches!(exchange.credential(pencil()), Step::Challenge(_)));
+        let last = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+        let signed = "? v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+        let mut other = exchange.clone();
+        assert_eq!(shown(&other.step(last)), signed);
+        assert_eq!(shown(&other.step(b"more")), "bad");
+        assert_eq!(shown(&exchange.step(last)), signed);
+        assert_eq!(shown(&exchange.step(b"")), "user it is");
+        assert_eq!(shown(&exchange.step(b"")), "bad");
+        assert_eq!(shown(&exchange.credential(pencil())), "bad");
+    }
+
+    /// Who is asked for twice, or speaks before the answer, has ended it.
+    #[test]
+    fn scram_out_of_order() {
+        let message: &[u8] = b"n,,n=ann,r=x";
+        let start = || begin(Mechanism::ScramSha1, Some(message));
+        assert_eq!(shown(&start().1), "ann by Sha1?");
+        let (mut exchange, _) = start();
+        assert_eq!(shown(&exchange.step(b"")), "bad");
+        assert_eq!(shown(&exchange.credential(pencil())), "bad");
+        let (mut exchange, _) = start();
+        exchange.credential(pencil());
+        assert_eq!(shown(&exchange.credential(pencil())), "bad");
+        let theirs = begin(Mechanism::ScramSha1, Some(b"n,a=bob,n=ann,r=x"));
+        assert_eq!(shown(&theirs.1), "not yours");
+    }
+
+    #[test]
+    fn cram_md5_in_one() {
+        let digest = "b913a602c7eda7a495b4e6e7334d3890";
+        let (mut exchange, first) = begin(Mechanism::CramMd5, None);
+        assert_eq!(shown(&first), "? <ours@yubin>");
+        let said = format!("tim {digest}");
+        assert_eq!(shown(&exchange.step(said.as_bytes())), said);
+        assert_eq!(shown(&exchange.step(said.as_bytes())), "bad");
+        let (mut early, step) = begin(Mechanism::CramMd5, Some(said.as_bytes()));
+        assert_eq!(shown(&step), "bad");
+        assert_eq!(shown(&early.step(said.as_bytes())), "bad");
+    }
+
+    #[test]
+    fn names_and_what_they_give_away() {
+        let names = Mechanism::BY_STRENGTH.map(Mechanism::name).join(" ");
+        assert_eq!(names, "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN");
+        for mechanism in Mechanism::BY_STRENGTH {
+            let lower = mechanism.name().to_lowercase();
+            assert_eq!(Mechanism::parse(&lower), Some(mechanism));
+            let known = Mechanism::ALL.contains(&mechanism);
+            assert_eq!(mechanism.is_plaintext(), known);
+        }
+        assert_eq!(Mechanism::parse("SCRAM-SHA-256-PLUS"), None);
+    }
+
+    #[test]
+    fn nonces_differ() {
+        let (one, other) = (Nonce::new().unwrap(), Nonce::new().unwrap());
+        assert!(one.0.len() == 24 && one.0 != other.0);
+    }
+
+    proptest! {
+        /// Whatever is said, in whatever order: no panic, an end that stays one, and nobody is let in
+        /// by what is no proof.
+        #[test]
+        fn no_input_panics(
+            mechanism in 0..5_usize,
+            initial in option::of(said()),
+            responses in vec(said(), 0..5),
+        ) {
+            let mechanism = Mechanism::BY_STRENGTH[mechanism];
+            let (mut exchange, mut step) = begin(mechanism, initial.as_deref());
+            for response in responses {
+                if let Step::Wants { .. } = step {
+                    exchange.credential(pencil());
+                }
+                let over = matches!(exchange.0, State::Done);
+                step = exchange.step(&response);
+                prop_assert!(!over || matches!(step, Step::Malformed(_)));
+                let proven = matches!(step, Step::Proven { .. });
+                prop_assert!(!proven);
+            }
+        }
+    }
+
+    /// Bytes, and what looks like messages.
+    fn said() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(any::<u8>(), 0..80),
+            "[nyp]?,(a=[a-z=,]{0,5})?,n=[a-z=2C,\\x00-\\x20é]{0,9},r=[!-~]{0,9}(,[a-z]=[a-z,]{0,3})?"
+                .prop_map(String::into_bytes),
+            "c=(biws|eSws|[a-z=]{0,4}),r=[a-z]{0,4}ours,(m=1,)?p=[A-Za-z0-9+/]{0,28}={0,2}"
+                .prop_map(String::into_bytes),
+            "[a-z]{0,3} ?[0-9a-f]{31,33}".prop_map(String::into_bytes),
+        ]
     }
 }

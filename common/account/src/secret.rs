@@ -1,8 +1,9 @@
 //! A stored secret and the one question that can be asked of it: does this password fit?
 //!
 //! The schemes are Dovecot's: `{PLAIN}`, `{CRYPT}` and `{SHA512-CRYPT}`, `{SHA256-CRYPT}` for
-//! crypt(3)'s `$6$` and `$5$`, `{ARGON2ID}` and `{ARGON2I}` for `$argon2...$`. The hashes are the
-//! RustCrypto project's; comparing takes the same time wherever two secrets differ.
+//! crypt(3)'s `$6$` and `$5$`, `{ARGON2ID}` and `{ARGON2I}` for `$argon2...$`, `{SCRAM-SHA-1}` and
+//! `{SCRAM-SHA-256}`. The hashes are the RustCrypto project's; comparing takes the same time wherever
+//! two secrets differ.
 
 use std::fmt;
 
@@ -12,6 +13,9 @@ use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordHashRef, PasswordVerifier as _, ShaCrypt};
 use subtle::ConstantTimeEq as _;
 
+use crate::sasl::cram;
+use crate::verifier::{Hash, Verifier};
+
 /// A secret as it is stored. `Debug` does not show it.
 #[derive(Clone)]
 pub enum Secret {
@@ -20,6 +24,8 @@ pub enum Secret {
     ShaCrypt(String),
     /// PHC form: `$argon2id$...`.
     Argon2(String),
+    /// A password fits it too.
+    Scram(Verifier),
 }
 
 impl Secret {
@@ -34,9 +40,12 @@ impl Secret {
             "CRYPT" if value.starts_with("$argon2") => Self::argon2(value),
             "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" => Self::sha_crypt(value),
             "ARGON2ID" | "ARGON2I" | "ARGON2" => Self::argon2(value),
-            _ => Err(format!(
-                "{{{scheme}}} is not known, write {{PLAIN}}, {{CRYPT}}, {{SHA512-CRYPT}}, {{SHA256-CRYPT}} or {{ARGON2ID}}"
-            )),
+            _ => match Hash::ALL.into_iter().find(|hash| hash.scheme() == scheme) {
+                Some(hash) => Verifier::parse(hash, value).map(Self::Scram),
+                None => Err(format!(
+                    "{{{scheme}}} is not known, write {{PLAIN}}, {{CRYPT}}, {{SHA512-CRYPT}}, {{SHA256-CRYPT}}, {{ARGON2ID}} or {{SCRAM-SHA-256}}"
+                )),
+            },
         }
     }
 
@@ -66,6 +75,7 @@ impl Secret {
                 .is_ok_and(|hash| ShaCrypt::default().verify_password(password, hash).is_ok()),
             Self::Argon2(hash) => PasswordHash::new(hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok()),
+            Self::Scram(verifier) => verifier.fits(password),
         }
     }
 
@@ -75,7 +85,17 @@ impl Secret {
         let stamped = timestamp.starts_with('<') && timestamp.ends_with('>');
         match self {
             Self::Plain(secret) => same(&apop_digest(timestamp, secret), digest) && stamped,
-            Self::ShaCrypt(_) | Self::Argon2(_) => false,
+            Self::ShaCrypt(_) | Self::Argon2(_) | Self::Scram(_) => false,
+        }
+    }
+
+    /// RFC 2195 2: whether `response` is by who has this secret. Only a plain one can say.
+    pub fn verify_cram(&self, response: &cram::Response) -> bool {
+        match self {
+            Self::Plain(secret) if !secret.is_empty() => {
+                cram::verify(secret.as_bytes(), &response.challenge, &response.digest)
+            }
+            Self::Plain(_) | Self::ShaCrypt(_) | Self::Argon2(_) | Self::Scram(_) => false,
         }
     }
 }
@@ -86,6 +106,7 @@ impl fmt::Debug for Secret {
             Self::Plain(_) => "{PLAIN}",
             Self::ShaCrypt(_) => "{CRYPT}",
             Self::Argon2(_) => "{ARGON2}",
+            Self::Scram(verifier) => return verifier.fmt(f),
         })
     }
 }
@@ -113,6 +134,7 @@ pub fn nobody(like: Option<&Secret>) -> Secret {
     match like {
         Some(Secret::ShaCrypt(hash)) => Secret::ShaCrypt(hash.clone()),
         Some(Secret::Argon2(hash)) => Secret::Argon2(hash.clone()),
+        Some(Secret::Scram(verifier)) => Secret::Scram(verifier.clone()),
         Some(Secret::Plain(_)) | None => Secret::Plain(String::from("\0nobody")),
     }
 }
@@ -122,7 +144,7 @@ mod tests {
     use super::*;
 
     /// Made with `openssl passwd -6 -salt saltstring`, `-5`, and `argon2 somesalt -id -e`.
-    const KNOWN: [(&str, &str); 4] = [
+    const KNOWN: [(&str, &str); 5] = [
         ("{PLAIN}Hello world!", "Hello world!"),
         (
             "{SHA512-CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
@@ -135,6 +157,11 @@ mod tests {
         (
             "{ARGON2ID}$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
             "password",
+        ),
+        // The salt of RFC 7677 3.
+        (
+            "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+            "pencil",
         ),
     ];
 
@@ -156,6 +183,8 @@ mod tests {
             "{ARGON2ID}x",
             "{CRYPT}$1$salt$x",
             "{NONE}",
+            "{SCRAM-SHA-1}x",
+            "{SCRAM-SHA-512}x",
         ] {
             assert!(Secret::parse(bad).is_err(), "{bad}");
         }

@@ -15,7 +15,8 @@ use base::packet::{Packet, Packets};
 use base::{Config, Doing, Fail, Root};
 
 use crate::message::{Answer, Grant, Request, Service, StoreAccess, decode_request, encode_answer};
-use crate::sasl::{Claim, Exchange, Step};
+use crate::salt::Salts;
+use crate::sasl::{Claim, Exchange, Nonce, Step};
 use crate::user::User;
 use crate::users::Users;
 use crate::worker::Workers;
@@ -40,6 +41,7 @@ pub fn serve(socket: OwnedFd, root: &Root, config: &Config, service: Service) ->
     let server = Arc::new(Server {
         socket: Packets::from(socket),
         users,
+        salts: Salts::open(root)?,
         service,
         workers: Workers::new(root, config, service)?,
         exchanges: Mutex::new(HashMap::new()),
@@ -58,6 +60,7 @@ pub fn serve(socket: OwnedFd, root: &Root, config: &Config, service: Service) ->
 struct Server {
     socket: Packets,
     users: Users,
+    salts: Salts,
     service: Service,
     workers: Workers,
     exchanges: Mutex<HashMap<u64, Exchange>>,
@@ -118,7 +121,11 @@ impl Server {
                 mechanism,
                 initial,
             } => {
-                let (exchange, step) = Exchange::begin(mechanism, initial.as_deref());
+                let nonce = match Nonce::new() {
+                    Ok(nonce) => nonce,
+                    Err(fail) => return unavailable(&fail),
+                };
+                let (exchange, step) = Exchange::begin(mechanism, initial.as_deref(), nonce);
                 return self.step(conversation, exchange, step);
             }
             Request::Continue {
@@ -153,7 +160,14 @@ impl Server {
         self.conclude(outcome)
     }
 
-    fn step(&self, conversation: u64, exchange: Exchange, step: Step) -> Answer {
+    fn step(&self, conversation: u64, mut exchange: Exchange, step: Step) -> Answer {
+        let step = match step {
+            Step::Wants { name, hash } => match self.users.credential(&self.salts, hash, &name) {
+                Ok(credential) => exchange.credential(credential),
+                Err(fail) => return unavailable(&fail),
+            },
+            step => step,
+        };
         match step {
             Step::Challenge(challenge) => {
                 let mut exchanges = self.exchanges();
@@ -161,13 +175,16 @@ impl Server {
                     return Answer::Unavailable("too many logins at once".into());
                 }
                 exchanges.insert(conversation, exchange);
-                Answer::Challenge(challenge.to_vec())
+                Answer::Challenge(challenge)
             }
             Step::Claim(Claim { name, password }) => {
                 self.conclude(self.users.verify(&name, &password))
             }
+            Step::Digest(response) => self.conclude(self.users.verify_cram(&response)),
+            Step::Proven { name } => self.conclude(self.users.lookup(&name)),
             Step::Malformed(what) => Answer::Malformed(what.into()),
-            Step::NotYours => Answer::Refused { delay: DELAY },
+            Step::Wants { .. } => Answer::Malformed("the exchange is over".into()),
+            Step::Refused | Step::NotYours => Answer::Refused { delay: DELAY },
         }
     }
 

@@ -3,6 +3,7 @@
 //! The file is looked at on every question and read again when it changed. One that is broken or
 //! gone leaves the last good one in force and says so in the log, once.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base::{Config, Doing, Fail, Root};
 
 use crate::passwd::{self, Entries, Entry};
+use crate::salt::{self, Salts, Shape};
+use crate::sasl::cram;
+use crate::sasl::scram::Credential;
 use crate::secret::{self, Secret};
 use crate::user::{User, UserName};
+use crate::verifier::Hash;
 
 /// The users of this host. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,7 +31,43 @@ enum Source {
 #[derive(Debug)]
 struct State {
     stamp: Option<Stamp>,
-    entries: Arc<Entries>,
+    file: Arc<File>,
+}
+
+/// The users file as it was read.
+#[derive(Debug)]
+struct File {
+    entries: Entries,
+    /// What SCRAM's clients are told of these users, by hash.
+    shapes: [(Hash, Vec<Shape>); 2],
+}
+
+impl File {
+    fn load(path: &Path) -> Result<Self, Fail> {
+        let entries = passwd::load(path)?;
+        let shapes = Hash::ALL.map(|hash| {
+            let of = |entry: &Entry| shape(hash, entry.secret.as_ref()?);
+            let all: BTreeSet<Shape> = entries.values().filter_map(of).collect();
+            (hash, all.into_iter().collect())
+        });
+        Ok(Self { entries, shapes })
+    }
+
+    fn shapes(&self, hash: Hash) -> &[Shape] {
+        let mut shapes = self.shapes.iter();
+        shapes.find(|s| s.0 == hash).map_or(&[], |s| &s.1)
+    }
+}
+
+fn shape(hash: Hash, secret: &Secret) -> Option<Shape> {
+    match secret {
+        Secret::Plain(_) => Some(salt::PLAIN),
+        Secret::Scram(verifier) if verifier.hash() == hash => {
+            let salted = verifier.salted();
+            Some((salted.iterations, salted.salt.len()))
+        }
+        Secret::Scram(_) | Secret::ShaCrypt(_) | Secret::Argon2(_) => None,
+    }
 }
 
 /// What changes when a file is changed or replaced.
@@ -50,10 +91,10 @@ impl Users {
                         "{path}: everybody may read its secrets, mend with: chmod 640 {path}"
                     );
                 }
-                let entries = Arc::new(passwd::load(path)?);
+                let file = Arc::new(File::load(path)?);
                 let state = Mutex::new(State {
                     stamp: Some(stamp),
-                    entries,
+                    file,
                 });
                 Ok(Self(Arc::new(Source::File {
                     path: path.clone(),
@@ -102,6 +143,44 @@ impl Users {
         Ok(entry.filter(|_| fits).map(|e| e.user))
     }
 
+    /// RFC 2195.
+    pub fn verify_cram(&self, response: &cram::Response) -> Result<Option<User>, Fail> {
+        let entry = self.entry(&response.name)?;
+        let secret = entry.as_ref().and_then(|e| e.secret.clone());
+        let fits = secret
+            .unwrap_or_else(|| secret::nobody(None))
+            .verify_cram(response);
+        Ok(entry.filter(|_| fits).map(|e| e.user))
+    }
+
+    /// What a SCRAM client's proof is checked against. For a name without such keys it is made with
+    /// as much work.
+    pub(crate) fn credential(
+        &self,
+        salts: &Salts,
+        hash: Hash,
+        name: &str,
+    ) -> Result<Credential, Fail> {
+        let nobody = match &*self.0 {
+            Source::File { path, state } => {
+                salts.nobody(hash, name, current(path, state).shapes(hash))
+            }
+            Source::Unix => salts.nobody(hash, name, &[]),
+        };
+        let salted = salts.salted(hash, name);
+        Ok(match self.entry(name)?.and_then(|e| e.secret) {
+            Some(Secret::Plain(password)) if !password.is_empty() => Credential::Password {
+                hash,
+                salted,
+                password,
+            },
+            Some(Secret::Scram(verifier)) if verifier.hash() == hash => {
+                Credential::Verifier(verifier)
+            }
+            Some(_) | None => Credential::Nobody(nobody),
+        })
+    }
+
     /// Whether there is a file with secrets: without one nobody can log in.
     pub(crate) fn has_secrets(&self) -> bool {
         matches!(&*self.0, Source::File { .. })
@@ -114,11 +193,9 @@ impl Users {
         let folded = UserName::parse(&name.to_ascii_lowercase()).unwrap_or_else(|| exact.clone());
         match &*self.0 {
             Source::File { path, state } => {
-                let entries = current(path, state);
-                Ok(entries
-                    .get(&exact)
-                    .or_else(|| entries.get(&folded))
-                    .cloned())
+                let file = current(path, state);
+                let found = file.entries.get(&exact);
+                Ok(found.or_else(|| file.entries.get(&folded)).cloned())
             }
             Source::Unix => match unix(&exact)? {
                 Some(user) => Ok(Some(Entry { user, secret: None })),
@@ -131,25 +208,26 @@ impl Users {
     fn sample(&self) -> Option<Secret> {
         match &*self.0 {
             Source::File { path, state } => {
-                current(path, state).values().find_map(|e| e.secret.clone())
+                let file = current(path, state);
+                file.entries.values().find_map(|e| e.secret.clone())
             }
             Source::Unix => None,
         }
     }
 }
 
-/// The file's entries as they are now, or as they last were good.
-fn current(path: &Path, state: &Mutex<State>) -> Arc<Entries> {
+/// The file as it is now, or as it last was good.
+fn current(path: &Path, state: &Mutex<State>) -> Arc<File> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let now = stamp(path).ok();
     if now != state.stamp {
-        match passwd::load(path) {
-            Ok(entries) => state.entries = Arc::new(entries),
+        match File::load(path) {
+            Ok(file) => state.file = Arc::new(file),
             Err(fail) => log::error!("{fail}; the users stay what they were"),
         }
         state.stamp = now;
     }
-    Arc::clone(&state.entries)
+    Arc::clone(&state.file)
 }
 
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
@@ -205,6 +283,23 @@ mod tests {
         assert!(users.verify("ann", b"").unwrap().is_none());
         assert!(users.verify("nologin", b"").unwrap().is_none());
         assert!(users.verify("nobody", b"\0nobody").unwrap().is_none());
+    }
+
+    /// An empty secret is a slip of who wrote it: no keys are made of it.
+    #[test]
+    fn an_empty_secret_has_no_keys() {
+        let (dir, users) = users("ann:{PLAIN}pw:1:1\nbob:{PLAIN}:2:2\n");
+        let salts = Salts::open(&Root::new(dir.path())).unwrap();
+        let of = |name: &str| users.credential(&salts, Hash::Sha256, name).unwrap();
+        assert!(matches!(of("ann"), Credential::Password { .. }));
+        assert!(matches!(of("bob"), Credential::Nobody(_)));
+        assert!(matches!(of("cy"), Credential::Nobody(_)));
+        let response = cram::Response {
+            name: "bob".into(),
+            challenge: String::new(),
+            digest: "74e6f7298a9c2d168935f58c001bad88".into(), // RFC 2104's HMAC-MD5 of nothing
+        };
+        assert!(users.verify_cram(&response).unwrap().is_none());
     }
 
     #[test]

@@ -7,9 +7,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use account::verifier::{Hash, Salted, Verifier};
 use account::{Answer, Checkpw, Mechanism, Request, Service, StoreAccess};
 use base::packet::Packets;
 use base::{Root, Sysexit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use md5::Md5;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
@@ -23,7 +28,7 @@ struct Host {
 
 fn folder(users: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for sub in ["etc/yubin", "var/spool/mail"] {
+    for sub in ["etc/yubin", "var/spool/mail", "var/spool/yubin-mail"] {
         std::fs::create_dir_all(dir.path().join(sub)).unwrap();
     }
     std::fs::write(dir.path().join("etc/yubin/users"), users).unwrap();
@@ -31,10 +36,11 @@ fn folder(users: &str) -> tempfile::TempDir {
 }
 
 fn host(service: Service) -> Host {
-    // tom's is `openssl passwd -6 -salt saltstring 'Hello world!'`.
+    // tom's is `openssl passwd -6 -salt saltstring 'Hello world!'`, pam's is "pencil" (RFC 7677 3).
     let dir = folder(
         "tim:{PLAIN}tanstaaf:1:2:Tim:/home/tim\n\
-         tom:{CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1:3:4\n",
+         tom:{CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1:3:4\n\
+         pam:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:5:6\n",
     );
     let root = Root::new(dir.path());
     let checkpw = Checkpw::start_program(Path::new(PROGRAM), &root, None, service).unwrap();
@@ -111,6 +117,134 @@ fn a_login_by_each_way_and_a_wrong_one() {
         checkpw.ask(&apop("d4c9334bac560ecc979e58001b3e22fb")),
         Answer::Refused { .. }
     ));
+}
+
+/// RFC 5802 3, the client's side.
+fn proof(hash: Hash, salted: &Salted, password: &str, auth_message: &str) -> Vec<u8> {
+    let key = hash.hmac(&hash.stretch(password.as_bytes(), salted), b"Client Key");
+    let signature = hash.hmac(&hash.digest(&key), auth_message.as_bytes());
+    key.iter().zip(signature).map(|(k, s)| k ^ s).collect()
+}
+
+/// A SCRAM client: what it hears at the end, after how many challenges, and with which salt.
+fn scram(checkpw: &Checkpw, hash: Hash, name: &str, password: &str) -> (Answer, usize, Salted) {
+    let conversation = checkpw.conversation();
+    let begin = Request::Begin {
+        conversation,
+        mechanism: Mechanism::parse(hash.scheme()).unwrap(),
+        initial: Some(format!("n,,n={name},r=theirs").into_bytes()),
+    };
+    let go_on = |response: String| {
+        checkpw.ask(&Request::Continue {
+            conversation,
+            response: response.into_bytes(),
+        })
+    };
+    let first = match checkpw.ask(&begin) {
+        Answer::Challenge(first) => String::from_utf8(first).unwrap(),
+        other => panic!("{name}: {other:?}"),
+    };
+    let fields: Vec<&str> = first.split(',').map(|f| f.get(2..).unwrap()).collect();
+    let [nonce, salt, iterations] = fields[..] else {
+        panic!("{first}");
+    };
+    assert!(nonce.starts_with("theirs") && nonce.len() == 30, "{nonce}");
+    let salted = Salted {
+        iterations: iterations.parse().unwrap(),
+        salt: STANDARD.decode(salt).unwrap(),
+    };
+    let unproven = format!("c=biws,r={nonce}");
+    let auth_message = format!("n={name},r=theirs,{first},{unproven}");
+    let keys = Verifier::derive(hash, salted.clone(), password.as_bytes());
+    let proof = STANDARD.encode(proof(hash, &salted, password, &auth_message));
+    match go_on(format!("{unproven},p={proof}")) {
+        Answer::Challenge(last) => {
+            let signature = STANDARD.encode(keys.signature(auth_message.as_bytes()));
+            assert_eq!(last, format!("v={signature}").into_bytes());
+            (go_on(String::new()), 2, salted)
+        }
+        answer => (answer, 1, salted),
+    }
+}
+
+#[test]
+fn scram_by_each_secret_and_by_none() {
+    let Host { checkpw, dir } = host(Service::Smtp);
+    for (name, password, hashes) in [
+        ("tim", "tanstaaf", &Hash::ALL[..]),
+        ("TIM", "tanstaaf", &Hash::ALL),
+        ("pam", "pencil", &[Hash::Sha256]),
+    ] {
+        for &hash in hashes {
+            let (answer, challenges, _) = scram(&checkpw, hash, name, password);
+            let Answer::Granted(grant) = answer else {
+                panic!("{name} by {hash:?}: {answer:?}");
+            };
+            assert_eq!(grant.user.name.as_str(), name.to_lowercase());
+            assert_eq!(challenges, 2);
+        }
+    }
+    // pam has no keys of this hash, tom has none at all, nobody is nobody.
+    for (name, password) in [
+        ("tim", "pencil"),
+        ("pam", "pencil"),
+        ("tom", "Hello world!"),
+        ("nobody", ""),
+        ("no/body", "x"),
+    ] {
+        let (answer, challenges, salted) = scram(&checkpw, Hash::Sha1, name, password);
+        assert!(matches!(answer, Answer::Refused { .. }), "{name}");
+        assert_eq!((challenges, salted.iterations.get()), (1, 10_000));
+        assert_eq!(salted.salt.len(), 16);
+        // Another daemon's checkpw says the same.
+        let root = Root::new(dir.path());
+        let program = Path::new(PROGRAM);
+        let other = Checkpw::start_program(program, &root, None, Service::Pop3).unwrap();
+        assert_eq!(scram(&other, Hash::Sha1, name, password).2, salted);
+    }
+    let password = Request::Password {
+        name: "pam".into(),
+        password: b"pencil".to_vec(),
+    };
+    assert!(matches!(checkpw.ask(&password), Answer::Granted(_)));
+}
+
+#[test]
+fn cram_md5_by_a_plain_secret_only() {
+    let Host { checkpw, dir: _dir } = host(Service::Smtp);
+    let mut seen = Vec::new();
+    for (name, password, granted) in [
+        ("tim", "tanstaaf", true),
+        ("tim", "tanstaa", false),
+        ("tom", "Hello world!", false),
+        ("pam", "pencil", false),
+        ("nobody", "\0nobody", false),
+    ] {
+        let conversation = checkpw.conversation();
+        let begin = Request::Begin {
+            conversation,
+            mechanism: Mechanism::CramMd5,
+            initial: None,
+        };
+        let Answer::Challenge(challenge) = checkpw.ask(&begin) else {
+            panic!("no challenge");
+        };
+        let mac = Hmac::<Md5>::new_from_slice(password.as_bytes()).unwrap();
+        let mac = mac.chain_update(&challenge).finalize().into_bytes();
+        let digest: String = mac.iter().map(|b| format!("{b:02x}")).collect();
+        let response = format!("{name} {digest}").into_bytes();
+        let answer = checkpw.ask(&Request::Continue {
+            conversation,
+            response,
+        });
+        match answer {
+            Answer::Granted(_) => assert!(granted, "{name}"),
+            Answer::Refused { .. } => assert!(!granted, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(!seen.contains(&challenge));
+        seen.push(challenge);
+    }
 }
 
 #[test]
