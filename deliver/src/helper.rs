@@ -35,7 +35,7 @@ const KEPT: Duration = Duration::from_secs(3);
 /// After this it ends by itself; later, so that none is given work while it ends.
 pub(crate) const LINGER: Duration = Duration::from_secs(6);
 /// Processes with nothing to do.
-const MOST_KEPT: usize = 32;
+const MOST_KEPT: usize = 100;
 
 // The two requests.
 const USER: &[u8] = b"user";

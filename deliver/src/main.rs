@@ -60,6 +60,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
             root: &root,
             config: &config,
             users: Users::open(&root, &config)?,
+            mail: privilege::unix_group(privilege::MAIL_GROUP)?,
         })?),
         false => None,
     };

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::time::Duration;
 
 use account::Users;
-use base::privilege::{self, MAIL_GROUP, QUEUE_USER};
+use base::privilege::{self, QUEUE_USER};
 use base::{Config, Doing, Fail, Root, Status, sys};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
@@ -34,6 +34,8 @@ pub(crate) struct Rights<'a> {
     pub(crate) root: &'a Root,
     pub(crate) config: &'a Config,
     pub(crate) users: Users,
+    /// [`privilege::MAIL_GROUP`]
+    pub(crate) mail: Gid,
 }
 
 impl helper::Root for Rights<'_> {
@@ -59,12 +61,12 @@ fn serve(rights: &Rights<'_>, user: &str, socket: &Packets) -> Result<(), Fail> 
         root,
         config,
         users,
+        mail,
     } = rights;
     // Looked up again, with root's rights: deliver's word is not enough to become somebody.
     let found = users
         .lookup(user)?
         .ok_or_else(|| Fail::temp(format!("user {user} is gone")))?;
-    let mail = privilege::unix_group(MAIL_GROUP)?;
     let (uid, gid) = match found.uid {
         // Nothing is written as root: see deliver(8).
         0 => {
@@ -74,7 +76,7 @@ fn serve(rights: &Rights<'_>, user: &str, socket: &Packets) -> Result<(), Fail> 
         uid => (Uid::from_raw(uid), Gid::from_raw(found.gid)),
     };
     let home = make_home(root, user, uid, gid);
-    privilege::become_user(uid, gid, &[mail])?;
+    privilege::become_user(uid, gid, &[*mail])?;
     sys::no_new_privileges().doing(|| "set no_new_privs")?;
     umask(Mode::S_IRWXO);
     let config = patient(config);

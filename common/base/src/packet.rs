@@ -11,8 +11,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, socketpair,
 };
 
 /// Octets in a packet.
@@ -89,9 +89,17 @@ impl Packets {
 
     /// Waits for a packet; `None` when the other end is closed.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
-        let mut bytes = vec![0; MAX];
         let mut space = cmsg_space!([RawFd; MAX_FDS]);
         loop {
+            // Its length first: a buffer for the longest would be most of the work.
+            let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+            let length = match recv(self.0.as_raw_fd(), &mut [], look) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ECONNRESET) => return Ok(None),
+                Err(e) => return Err(e.into()),
+                Ok(length) => length,
+            };
+            let mut bytes = vec![0; length.min(MAX)];
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let (length, given) =

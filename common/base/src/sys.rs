@@ -21,6 +21,9 @@ pub enum Fork {
 
 /// Forks, in a process that has one thread; in any other it refuses, because a child of a process
 /// with threads may find a lock held for ever.
+///
+/// What every child would find out for itself is found out here once: the processor's features,
+/// which a virtual machine asks its host for, and the time zone.
 pub fn fork() -> io::Result<Fork> {
     if std::fs::read_dir("/proc/self/task")
         .map(Iterator::count)
@@ -29,6 +32,9 @@ pub fn fork() -> io::Result<Fork> {
     {
         return Err(io::Error::other("fork in a process with threads"));
     }
+    #[cfg(target_arch = "x86_64")]
+    std::hint::black_box(std::arch::is_x86_feature_detected!("avx2"));
+    local_offset(0);
     // SAFETY: there is one thread, as was just counted, so no lock is held by another.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
