@@ -2,6 +2,7 @@
 
 use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
+use crate::folder::FolderName;
 use crate::maildir::Maildir;
 use crate::mbox::Mbox;
 use crate::request::{Change, Whole, Why};
@@ -44,6 +45,31 @@ impl Marks {
             Change::Replace => (self.flags, self.keywords),
         }
     }
+}
+
+/// What has to hold, looked at again under the lock, for messages to be removed. Between the look at
+/// a mailbox and its lock another session may have taken back a deletion, and another program may
+/// have put another mailbox there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Still {
+    pub(crate) uidvalidity: u32,
+    /// Only what is marked as deleted.
+    pub(crate) deleted: bool,
+}
+
+impl Still {
+    pub(crate) fn allows(self, item: &Item) -> bool {
+        !self.deleted || item.flags.has(Flags::DELETED)
+    }
+}
+
+/// UIDs of before must still mean the same messages.
+pub(crate) fn same(folder: &FolderName, before: u32, now: u32) -> Result<()> {
+    if before == now {
+        return Ok(());
+    }
+    let text = format!("folder {folder} has a new UIDVALIDITY");
+    Err(Trouble::new(Why::Replaced, text))
 }
 
 /// A message as it is copied from one folder to another.
@@ -156,25 +182,27 @@ impl Mailbox {
         }
     }
 
-    /// Changes flags, durably. Messages that are gone are passed over.
+    /// Changes flags, durably. Messages that are gone are passed over; with another UIDVALIDITY than
+    /// this nothing is changed.
     pub(crate) fn store(
         &mut self,
+        uidvalidity: u32,
         uids: &[u32],
         change: Change,
         flags: Flags,
         keywords: &[Keyword],
     ) -> Result<()> {
         match self {
-            Self::Mbox(mbox) => mbox.store(uids, change, flags, keywords),
-            Self::Maildir(maildir) => maildir.store(uids, change, flags, keywords),
+            Self::Mbox(mbox) => mbox.store(uidvalidity, uids, change, flags, keywords),
+            Self::Maildir(maildir) => maildir.store(uidvalidity, uids, change, flags, keywords),
         }
     }
 
-    /// Removes messages, durably.
-    pub(crate) fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+    /// Removes messages, durably, those of which that still holds.
+    pub(crate) fn expunge(&mut self, uids: &[u32], still: Still) -> Result<()> {
         match self {
-            Self::Mbox(mbox) => mbox.expunge(uids),
-            Self::Maildir(maildir) => maildir.expunge(uids),
+            Self::Mbox(mbox) => mbox.expunge(uids, still),
+            Self::Maildir(maildir) => maildir.expunge(uids, still),
         }
     }
 
@@ -200,5 +228,60 @@ pub(crate) fn create(place: &Place) -> Result<()> {
     match place.format_of_new() {
         Format::Mbox => crate::mbox::create(place),
         Format::Maildir => crate::maildir::create(place),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::path::Path;
+
+    use base::{Config, Root};
+
+    use super::*;
+    use crate::append::{self, New};
+    use crate::spool::Spool;
+
+    /// What another session took back between a session's look and its lock was removed all the same.
+    #[test]
+    fn what_is_no_longer_to_be_removed_stays() {
+        for format in ["mbox", "maildir"] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(dir.path().join("var/spool/mail")).unwrap();
+            let root = Root::new(dir.path());
+            let text = format!("MAILBOX_FORMAT={format}\n");
+            let config = Config::parse(&root, &text, Path::new("yubin.def")).unwrap();
+            let spool = Spool::open(&root, &config).unwrap();
+            for id in ["a", "b"] {
+                let mut content = Cursor::new(b"Subject: x\r\n\r\n");
+                let new = vec![New::unmarked(&mut content, id, "bob@example.org")];
+                let begun = append::begin(&spool, "ann", &FolderName::inbox(), new).unwrap();
+                begun.commit().unwrap();
+            }
+            let place = spool.home("ann").unwrap().place(&FolderName::inbox());
+            let mut mailbox = Mailbox::open(place).unwrap();
+            mailbox.refresh(true).unwrap();
+            let uidvalidity = mailbox.uidvalidity();
+            let mark = |mailbox: &mut Mailbox, uidvalidity, uid| {
+                mailbox.store(uidvalidity, &[uid], Change::Add, Flags::DELETED, &[])
+            };
+            let still = Still {
+                uidvalidity,
+                deleted: true,
+            };
+            let other = Still {
+                uidvalidity: uidvalidity + 1,
+                ..still
+            };
+            mark(&mut mailbox, uidvalidity, 1).unwrap();
+            let trouble = mark(&mut mailbox, uidvalidity + 1, 2).unwrap_err();
+            assert_eq!(trouble.why, Why::Replaced, "{format}");
+            let trouble = mailbox.expunge(&[1, 2], other).unwrap_err();
+            assert_eq!(trouble.why, Why::Replaced, "{format}");
+            mailbox.expunge(&[1, 2], still).unwrap();
+            mailbox.refresh(true).unwrap();
+            let left: Vec<u32> = mailbox.items().iter().map(|item| item.uid).collect();
+            assert_eq!(left, [2], "{format}");
+        }
     }
 }

@@ -30,7 +30,7 @@ use serve::Wire;
 use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
-use crate::mailbox::{Item, Marks};
+use crate::mailbox::{self, Item, Marks, Still};
 use crate::request::{Change, Whole, Why};
 use crate::session::header_in;
 use crate::spool::Place;
@@ -394,12 +394,14 @@ impl Maildir {
 
     pub(crate) fn store(
         &mut self,
+        uidvalidity: u32,
         uids: &[u32],
         change: Change,
         flags: Flags,
         keywords: &[Keyword],
     ) -> Result<()> {
         self.refresh(false)?;
+        mailbox::same(&self.place.folder, uidvalidity, self.uidvalidity)?;
         let keywords = self.learn_keywords(keywords)?;
         let marks = Marks {
             change,
@@ -413,11 +415,15 @@ impl Maildir {
             }
         }
         if !again.is_empty() {
-            // Another program renamed these: look where they are now, once.
+            // Another program renamed these: look where they are now, once. What is gone is gone;
+            // what is there and was renamed again is not to be called changed.
             self.read = None;
             self.refresh(false)?;
             for uid in again {
-                self.mark(uid, &marks)?;
+                if !self.mark(uid, &marks)? && self.index(uid).is_some() {
+                    let text = format!("message {uid} keeps being changed by others");
+                    return Err(Trouble::new(Why::Temporary, text));
+                }
             }
         }
         self.read = None;
@@ -451,16 +457,19 @@ impl Maildir {
         Ok(true)
     }
 
-    pub(crate) fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+    /// A name says the flags: a file that lost its deletion meanwhile is not found under its old one.
+    pub(crate) fn expunge(&mut self, uids: &[u32], still: Still) -> Result<()> {
         for again in [false, true] {
             if again {
                 self.read = None;
             }
             self.refresh(false)?;
+            mailbox::same(&self.place.folder, still.uidvalidity, self.uidvalidity)?;
             let mut missed = false;
             for record in uids
                 .iter()
                 .filter_map(|uid| self.records.get(self.index(*uid)?))
+                .filter(|record| still.allows(&record.item))
             {
                 let dir = if record.in_new { &self.new } else { &self.cur };
                 match dir.unlink(&record.file) {

@@ -13,7 +13,7 @@ use super::render::{Form, Render};
 use super::scan::{self, Found, Record, Serve};
 use super::{Mbox, field, recover, uids};
 use crate::append::{New, Redo, Stamp};
-use crate::base_file::{self, LAST_UID};
+use crate::base_file::{self, Base, LAST_UID};
 use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::Table;
@@ -77,6 +77,11 @@ fn begin_locked(place: &Place, lock: MailLock, new: &mut [New<'_>]) -> Result<Pe
         0 => Some((uids::base_of_empty(place)?, None)),
         _ => find_base(lock.file()).doing(|| format!("read {}", at()))?,
     };
+    let journal = place.journal()?;
+    let kept = Base::read(&journal)?;
+    // As `believe` does it: a file from a backup must not make us give UIDs again.
+    let base = base
+        .map(|((uidvalidity, last), at)| ((uidvalidity, Base::last(kept, uidvalidity, last)), at));
     let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
     // Where no UID can be given, the next reader gives it.
     let base = base.filter(|((_, last), _)| last.saturating_add(count) <= LAST_UID);
@@ -84,7 +89,7 @@ fn begin_locked(place: &Place, lock: MailLock, new: &mut [New<'_>]) -> Result<Pe
     let (mut rendered, mut offset, mut in_memory) = (Vec::new(), size, 0);
     let end = base.map_or(0, |((_, last), _)| last + count);
     if let Some(((uidvalidity, _), _)) = base {
-        base_file::reserve(&place.journal()?, uidvalidity, end)?;
+        base_file::reserve_beyond(&journal, kept, uidvalidity, end)?;
     }
     let mut uid = base.map_or(0, |((_, last), _)| last);
     for message in new {

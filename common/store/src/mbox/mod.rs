@@ -35,7 +35,7 @@ use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::{Flags, Keyword, Table};
 use crate::lock::MailLock;
-use crate::mailbox::{Item, Marks};
+use crate::mailbox::{self, Item, Marks, Still};
 use crate::request::{Change, Why};
 use crate::spool::{Format, Place};
 use crate::trouble::{Result, Trouble};
@@ -397,12 +397,14 @@ impl Mbox {
 
     pub(crate) fn store(
         &mut self,
+        uidvalidity: u32,
         uids: &[u32],
         change: Change,
         flags: Flags,
         keywords: &[Keyword],
     ) -> Result<()> {
         let mut lock = self.exclusive(false)?;
+        mailbox::same(&self.place.folder, uidvalidity, self.uidvalidity)?;
         let marks = Marks {
             change,
             flags,
@@ -427,11 +429,17 @@ impl Mbox {
         self.change(&mut lock, &changes)
     }
 
-    pub(crate) fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+    pub(crate) fn expunge(&mut self, uids: &[u32], still: Still) -> Result<()> {
         let mut lock = self.exclusive(false)?;
+        mailbox::same(&self.place.folder, still.uidvalidity, self.uidvalidity)?;
         // Should nothing be left, the file cannot say any more which UIDs were given.
         base_file::reserve(&self.journal, self.uidvalidity, self.last)?;
-        let removed = uids.iter().filter_map(|uid| self.index(*uid)).collect();
+        let allowed = |at: &usize| {
+            let record = self.records.get(*at);
+            record.is_some_and(|record| still.allows(&record.item))
+        };
+        let removed = uids.iter().filter_map(|uid| self.index(*uid));
+        let removed = removed.filter(allowed).collect();
         self.change(
             &mut lock,
             &Changes {

@@ -2,9 +2,10 @@
 //!
 //! The X-IMAPbase of the first message says UIDVALIDITY and the last UID given. An X-UID is
 //! believed if it ascends, is not above that last one, and no X-UIDVALIDITY beside it says that it
-//! belongs elsewhere. A message without a believed one gets the next; so do those behind it, since
-//! UIDs ascend. Where another program lost the field, a message that this session knows by its
-//! header keeps its UID.
+//! belongs elsewhere. Where more were given than it says, the file comes from a backup, and the next
+//! is beyond all that may have been given. A message without a believed one gets the next; so do
+//! those behind it, since UIDs ascend. Where another program lost the field, a message that this
+//! session knows by its header keeps its UID.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,7 +37,7 @@ impl Mbox {
             self.uidvalidity = 0;
             return Ok(false);
         };
-        (self.uidvalidity, self.last) = (uidvalidity, last);
+        (self.uidvalidity, self.last) = (uidvalidity, Base::last(kept, uidvalidity, last));
         let strict = sound.is_none();
         let mine = |r: &Record| r.uidvalidity == uidvalidity || (r.uidvalidity == 0 && !strict);
         let mut previous = 0;

@@ -9,7 +9,7 @@ use super::{Appending, Reading, Session, not_selected};
 use crate::body::Body;
 use crate::flags::{Flags, Keyword};
 use crate::folder::FolderName;
-use crate::mailbox::{Copied, Mailbox};
+use crate::mailbox::{Copied, Mailbox, Still};
 use crate::request::{Answer, Change, Content, MAX_PIECE, Messages, Part, Updates, Why};
 use crate::set::{Ranges, Set};
 use crate::trouble::{Result, Trouble};
@@ -80,7 +80,8 @@ impl Session {
     ) -> Result<Answer> {
         let open = self.writable()?;
         let uids = open.view.resolve(set);
-        open.mailbox.store(&uids, change, flags, keywords)?;
+        open.mailbox
+            .store(open.uidvalidity, &uids, change, flags, keywords)?;
         open.check()?;
         open.view.know(&uids, |uid| open.mailbox.item(uid));
         let (list, more) = open.view.messages(set, open.mailbox.table());
@@ -208,7 +209,11 @@ impl Session {
         };
         let mut updates = Updates::default();
         if remove && !source.is_empty() {
-            open.mailbox.expunge(&source)?;
+            let still = Still {
+                uidvalidity: open.uidvalidity,
+                deleted: false,
+            };
+            open.mailbox.expunge(&source, still)?;
             updates = self.poll(true)?;
         }
         Ok(Answer::Copied {

@@ -13,7 +13,7 @@ use crate::beneath::Dir;
 use crate::body::Body;
 use crate::flags::{Flags, Keyword};
 use crate::folder::FolderName;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{self, Mailbox, Still};
 use crate::request::{Answer, Expunge, MAX_PIECE, Messages, Request, Selected, Updates, Why};
 use crate::set::Set;
 use crate::spool::Home;
@@ -197,6 +197,8 @@ impl Session {
     }
 
     fn poll(&mut self, expunges: bool) -> Result<Updates> {
+        // Who polls is at rest, perhaps for long: a message is not kept in memory for that.
+        self.reading = None;
         let open = self.open.as_mut().ok_or_else(not_selected)?;
         open.refresh()?;
         Ok(open
@@ -220,7 +222,11 @@ impl Session {
             uids.retain(deleted);
         }
         if !uids.is_empty() {
-            open.mailbox.expunge(&uids)?;
+            let still = Still {
+                uidvalidity: open.uidvalidity,
+                deleted: !matches!(which, Expunge::Messages(_)),
+            };
+            open.mailbox.expunge(&uids, still)?;
         }
         Ok(Answer::Updates(self.poll(true)?))
     }
@@ -249,11 +255,8 @@ impl Open {
 
     /// UIDs of before must still mean the same messages.
     fn check(&self) -> Result<()> {
-        if self.mailbox.uidvalidity() == self.uidvalidity {
-            return Ok(());
-        }
-        let text = format!("folder {} has a new UIDVALIDITY", self.folder);
-        Err(Trouble::new(Why::Replaced, text))
+        let now = self.mailbox.uidvalidity();
+        mailbox::same(&self.folder, self.uidvalidity, now)
     }
 }
 

@@ -401,3 +401,33 @@ fn messages_are_not_gone_because_another_program_appended() {
         assert!(matches!(answer, Answer::Content(_)), "{uid}: {answer:?}");
     }
 }
+
+/// The UIDs above the last one of a file from a backup were given out again.
+#[test]
+fn a_mailbox_from_a_backup_gives_no_uid_again() {
+    for by_delivery in [true, false] {
+        let house = five();
+        let backup = fs::read(house.inbox()).unwrap();
+        house.deliver("d6", b"Subject: 6\r\n\r\n");
+        let mut reader = house.reader();
+        let uids = reader.uids();
+        assert_eq!(uids, [1, 2, 3, 4, 5, 6]);
+        fs::write(house.inbox(), backup).unwrap();
+        let mut new = Vec::new();
+        for n in [7, 8] {
+            if by_delivery {
+                house.deliver(&format!("d{n}"), format!("Subject: {n}\r\n\r\n").as_bytes());
+            } else {
+                append(&house, &format!("{FROM}Subject: {n}\n\n\n"));
+            }
+            let updates = reader.poll();
+            assert_eq!(updates.exists.map(|_| ()), Some(()));
+            new.push(*reader.uids().last().unwrap());
+        }
+        assert!(new[0] > 6 && new[1] == new[0] + 1, "{new:?}");
+        assert_eq!(reader.uids()[..5], uids[..5]);
+        let again = house.reader();
+        assert_eq!(again.selected.uidvalidity, reader.selected.uidvalidity);
+        assert_eq!(again.selected.uidnext, new[1] + 1);
+    }
+}
