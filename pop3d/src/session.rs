@@ -1,17 +1,19 @@
-//! One POP3 session: RFC 1939 as a pure state machine, with CAPA (RFC 2449), STLS (RFC 2595), AUTH
-//! (RFC 5034) and response codes (RFC 2449 8, RFC 3206). No sockets, files or clock in it.
+//! One POP3 session: RFC 1939 as a pure state machine, with response codes (RFC 2449 8, RFC 3206).
+//! No sockets, files or clock in it. How one logs in is in `login`.
 //!
 //! An action that wants an answer makes the session wait: until the answer comes it takes no
 //! input, so that pipelined commands stay in order. Any split of the client's bytes gives the same
 //! actions.
+
+mod login;
+#[cfg(test)]
+mod transcripts;
 
 use std::fmt::Write as _;
 use std::mem;
 use std::time::Duration;
 
 use account::Mechanism;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use net::line::{self, Line};
 
 use crate::command::{self, Bad, Command};
@@ -130,7 +132,6 @@ const MAX_COMMAND: usize = 255;
 const MAX_RESPONSE: usize = 12_288;
 /// RFC 1939 3: the autologout timer is at least ten minutes, before the login too.
 const AUTOLOGOUT: Duration = Duration::from_secs(600);
-const MAX_FAILURES: u32 = 3;
 /// Commands that are none, in a row.
 const MAX_BAD: u32 = 20;
 
@@ -298,160 +299,6 @@ impl Session {
             (command, State::Authorization { user }) => self.authorize(command, user, actions),
             (command, State::Transaction(maildrop)) => self.transact(&command, maildrop, actions),
             (_, state) => self.state = state,
-        }
-    }
-
-    /// RFC 2449 5 and 6, RFC 3206, RFC 5034.
-    fn capa(&self, actions: &mut Vec<Action>) {
-        let mut text = String::from("+OK capabilities follow\r\nTOP\r\nUIDL\r\n");
-        if self.may_log_in() {
-            text.push_str("USER\r\nSASL");
-            for mechanism in Mechanism::ALL {
-                text.push(' ');
-                text.push_str(mechanism.name());
-            }
-            text.push_str("\r\n");
-        }
-        if self.terms.tls_offered && !self.tls {
-            text.push_str("STLS\r\n");
-        }
-        text.push_str("PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nEXPIRE NEVER\r\nIMPLEMENTATION yubin\r\n.\r\n");
-        actions.push(Action::Write(text.into_bytes()));
-    }
-
-    fn may_log_in(&self) -> bool {
-        self.tls || self.terms.plaintext_login
-    }
-
-    /// RFC 1939 4.
-    fn authorize(&mut self, command: Command, user: Option<String>, actions: &mut Vec<Action>) {
-        let stay = State::Authorization { user: user.clone() };
-        match (command, user) {
-            (Command::Quit, _) => return self.farewell("+OK bye", actions),
-            (Command::Stls, _) if self.tls => err(actions, "TLS is on already"),
-            (Command::Stls, _) if !self.terms.tls_offered => err(actions, "no TLS here"),
-            (Command::Stls, _) => {
-                ok(actions, "begin TLS");
-                actions.push(Action::StartTls);
-                return self.enter(State::Waiting(Wanted::Tls));
-            }
-            (Command::Auth(None), _) => {
-                let names = Mechanism::ALL.map(|m| format!("{}\r\n", m.name())).concat();
-                let names = if self.may_log_in() {
-                    names
-                } else {
-                    String::new()
-                };
-                actions.push(Action::Write(
-                    format!("+OK mechanisms follow\r\n{names}.\r\n").into_bytes(),
-                ));
-            }
-            (Command::Apop { name, digest }, _) => {
-                return self.ask(
-                    Question::Apop {
-                        name,
-                        digest: digest.to_ascii_lowercase(),
-                    },
-                    actions,
-                );
-            }
-            (Command::User(_) | Command::Pass(_) | Command::Auth(_), _) if !self.may_log_in() => {
-                err(actions, "[AUTH] no login in the clear: use TLS or APOP");
-            }
-            (Command::User(name), _) => {
-                ok(actions, "password, please");
-                return self.enter(State::Authorization { user: Some(name) });
-            }
-            (Command::Pass(password), Some(name)) => {
-                return self.ask(Question::Password { name, password }, actions);
-            }
-            (Command::Pass(_), None) => err(actions, "USER comes first"),
-            (Command::Auth(Some((name, initial))), _) => {
-                return self.auth(&name, initial.as_deref(), actions);
-            }
-            (
-                Command::Capa
-                | Command::Stat
-                | Command::List(_)
-                | Command::Retr(_)
-                | Command::Dele(_)
-                | Command::Noop
-                | Command::Rset
-                | Command::Top { .. }
-                | Command::Uidl(_),
-                _,
-            ) => err(actions, "log in first"),
-        }
-        self.enter(stay);
-    }
-
-    /// RFC 5034 4: `=` is an empty initial response.
-    fn auth(&mut self, name: &str, initial: Option<&str>, actions: &mut Vec<Action>) {
-        self.enter(State::Authorization { user: None });
-        let Some(mechanism) = Mechanism::parse(name) else {
-            return err(actions, "this mechanism is not known here");
-        };
-        let initial = match initial {
-            None => None,
-            Some("=") => Some(Vec::new()),
-            Some(text) => match STANDARD.decode(text) {
-                Ok(bytes) => Some(bytes),
-                Err(_) => return err(actions, "not base64"),
-            },
-        };
-        self.ask(Question::Begin { mechanism, initial }, actions);
-    }
-
-    fn response(&mut self, line: &[u8], actions: &mut Vec<Action>) {
-        match (line, STANDARD.decode(line)) {
-            (b"*", _) => {
-                actions.push(Action::Abandon);
-                err(actions, "given up");
-                self.enter(State::Authorization { user: None });
-            }
-            (_, Ok(response)) => self.ask(Question::Continue(response), actions),
-            (_, Err(_)) => {
-                actions.push(Action::Abandon);
-                err(actions, "not base64");
-                self.enter(State::Authorization { user: None });
-            }
-        }
-    }
-
-    fn ask(&mut self, question: Question, actions: &mut Vec<Action>) {
-        actions.push(Action::Ask(question));
-        self.enter(State::Waiting(Wanted::Login));
-    }
-
-    fn login(&mut self, login: Login, actions: &mut Vec<Action>) {
-        if !matches!(self.state, State::Waiting(Wanted::Login)) {
-            return;
-        }
-        self.enter(State::Authorization { user: None });
-        match login {
-            Login::Challenge(challenge) => {
-                actions.push(Action::Write(
-                    format!("+ {}\r\n", STANDARD.encode(challenge)).into_bytes(),
-                ));
-                self.enter(State::Exchange);
-            }
-            Login::Granted(user) => {
-                actions.push(Action::Log("login".into()));
-                actions.push(Action::OpenMaildrop);
-                self.user = Some(user);
-                self.enter(State::Waiting(Wanted::Opened));
-            }
-            Login::Refused => {
-                actions.push(Action::Log("login failed".into()));
-                self.failures += 1;
-                if self.failures >= MAX_FAILURES {
-                    self.farewell("-ERR [AUTH] wrong name or password, good bye", actions);
-                } else {
-                    err(actions, "[AUTH] wrong name or password");
-                }
-            }
-            Login::Malformed(what) => err(actions, &what),
-            Login::Unavailable => err(actions, "[SYS/TEMP] nobody can log in now, try later"),
         }
     }
 
@@ -660,7 +507,3 @@ fn list(
     text.push_str(".\r\n");
     actions.push(Action::Write(text.into_bytes()));
 }
-
-#[cfg(test)]
-#[path = "transcripts.rs"]
-mod transcripts;
