@@ -3,6 +3,7 @@
 use store::request::{Answer, Messages, Request, Status, Updates, Why};
 
 use crate::command::StatusItem;
+use crate::dispatch::IMPOSSIBLE;
 use crate::fetch::{self, unexpected};
 use crate::list;
 use crate::response::{self, line};
@@ -48,6 +49,7 @@ impl Session {
             Task::Copying { tag, .. } => (tag.clone(), true, true),
             Task::Simple { tag, .. }
             | Task::Leaving { tag, .. }
+            | Task::Deselecting { tag }
             | Task::Listing { tag, .. }
             | Task::Status { tag, .. }
             | Task::Expunging { tag } => (tag.clone(), true, false),
@@ -68,15 +70,12 @@ impl Session {
                 self.state = State::Authenticated;
                 format!("OK {verb} completed")
             }
-            (
-                Task::Listing {
-                    pattern,
-                    subscribed,
-                    ..
-                },
-                Answer::Folders(folders),
-            ) => {
-                list::respond(out, &folders, &pattern, subscribed);
+            (Task::Deselecting { .. }, Answer::Done) => {
+                self.state = State::Authenticated;
+                IMPOSSIBLE.into()
+            }
+            (Task::Listing { subscribed, .. }, Answer::Folders(folders)) => {
+                list::respond(out, &folders, subscribed);
                 if subscribed {
                     "OK LSUB completed".into()
                 } else {
@@ -87,9 +86,17 @@ impl Session {
                 status_response(out, folder.as_str(), &items, &status);
                 "OK STATUS completed".into()
             }
-            (Task::Storing { silent, uid, .. }, Answer::Stored(stored)) => {
-                if !silent {
-                    flags_response(out, &stored, uid);
+            (Task::Storing { told, tag, uid }, Answer::Stored(changed))
+            | (Task::Storing { told, tag, uid }, Answer::Messages(changed)) => {
+                if let Some(set) = told {
+                    flags_response(out, &changed, uid);
+                    let last = changed.list.last().filter(|_| changed.more);
+                    if let Some(last) = last {
+                        let rest = fetch::behind(&set, (last.seq, last.uid));
+                        let request = Request::Fetch(rest.clone());
+                        let told = Some(rest);
+                        return self.ask(Task::Storing { tag, told, uid }, request, actions);
+                    }
                 }
                 "OK STORE completed".into()
             }
@@ -116,7 +123,10 @@ impl Session {
             Answer::Selected(selected) => {
                 let read_only = read_only || selected.read_only;
                 response::selected(&mut actions.output, &selected);
-                self.state = State::Selected { read_only };
+                self.state = State::Selected {
+                    read_only,
+                    kept: None,
+                };
                 let code = if read_only { "READ-ONLY" } else { "READ-WRITE" };
                 line(
                     &mut actions.output,
@@ -146,11 +156,14 @@ impl Session {
                 actions.next.push(Action::Abort);
             }
             fetch::Step::Done(outcome) => {
-                let Task::Fetching { tag, uid, .. } =
+                let Task::Fetching { tag, uid, fetch } =
                     std::mem::replace(&mut self.task, Task::Ready)
                 else {
                     return;
                 };
+                if let State::Selected { kept, .. } = &mut self.state {
+                    *kept = fetch.into_kept().map(Box::new);
+                }
                 match outcome {
                     // RFC 3501 6.4.8: a UID that names no message is passed over.
                     fetch::Outcome::SomeGone if !uid => {
@@ -258,7 +271,7 @@ fn copied(
     (source, copies): (&[u32], &[u32]),
     updates: &Updates,
 ) -> String {
-    let code = if source.is_empty() {
+    let code = if source.is_empty() || copies.len() != source.len() {
         String::new()
     } else {
         let (source, copies) = (response::uid_set(source), response::uid_set(copies));

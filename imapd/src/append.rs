@@ -150,7 +150,10 @@ impl Session {
                 }
             }
             (Phase::Ending, Answer::Appended { uidvalidity, uid }) => {
-                let text = format!("OK [APPENDUID {uidvalidity} {uid}] APPEND completed");
+                let text = match uid {
+                    0 => "OK APPEND completed".into(),
+                    uid => format!("OK [APPENDUID {uidvalidity} {uid}] APPEND completed"),
+                };
                 return self.finish(&appending.tag, &text, true, actions);
             }
             (phase, Answer::Failed(failed)) => {

@@ -10,6 +10,8 @@ use crate::response::line;
 use crate::search::Search;
 use crate::session::{Actions, Ended, Session, State, Task};
 
+pub(crate) const IMPOSSIBLE: &str = "NO [CANNOT] No mailbox can have this name";
+
 impl Session {
     /// A command that was read.
     pub(crate) fn command(&mut self, tag: String, command: Command, actions: &mut Actions) {
@@ -29,10 +31,11 @@ impl Session {
                 line(&mut actions.output, &format!("{tag} OK LOGOUT completed"));
                 self.end(Ended::LoggedOut, actions);
             }
-            command => match self.state {
+            command => match &self.state {
                 State::NotAuthenticated => self.before_login(tag, command, actions),
                 State::Authenticated => self.on_folders(tag, command, actions),
-                State::Selected { read_only } => {
+                State::Selected { read_only, .. } => {
+                    let read_only = *read_only;
                     self.on_messages(tag, command, read_only, actions);
                 }
                 State::Logout => {}
@@ -50,15 +53,16 @@ impl Session {
             name.map(|name| (simple(verb), make(name)))
         };
         let asked = match command {
-            Command::Select { mailbox, read_only } => mailbox.map(|folder| {
-                (
-                    Task::Selecting {
-                        tag: tag.clone(),
-                        read_only,
-                    },
-                    Request::Select { folder, read_only },
-                )
-            }),
+            Command::Select { mailbox, read_only } => {
+                let (task, request) = match mailbox {
+                    Some(folder) => (
+                        Task::Selecting { tag, read_only },
+                        Request::Select { folder, read_only },
+                    ),
+                    None => (Task::Deselecting { tag }, Request::Unselect),
+                };
+                return self.ask(task, request, actions);
+            }
             Command::Create(name) => named(name, &Request::Create, "CREATE"),
             Command::Delete(name) => named(name, &Request::Delete, "DELETE"),
             Command::Subscribe(name) => named(name, &Request::Subscribe, "SUBSCRIBE"),
@@ -96,12 +100,7 @@ impl Session {
         };
         match asked {
             Some((task, request)) => self.ask(task, request, actions),
-            None => self.finish(
-                &tag,
-                "NO [CANNOT] No mailbox can have this name",
-                true,
-                actions,
-            ),
+            None => self.finish(&tag, IMPOSSIBLE, true, actions),
         }
     }
 
@@ -142,7 +141,11 @@ impl Session {
             Command::Expunge => expunge(Expunge::Deleted),
             Command::UidExpunge(set) => expunge(Expunge::DeletedIn(set)),
             Command::Fetch { uid, set, items } => {
-                let (fetch, request) = Fetch::new(items, set, !read_only);
+                let kept = match &mut self.state {
+                    State::Selected { kept, .. } => kept.take().map(|kept| *kept),
+                    _ => None,
+                };
+                let (fetch, request) = Fetch::new(items, set, !read_only, kept);
                 (
                     Task::Fetching {
                         tag,
@@ -176,13 +179,14 @@ impl Session {
                 flags,
             } => {
                 let (flags, keywords) = (flags.flags, flags.keywords);
+                let told = (!silent).then(|| set.clone());
                 let request = Request::StoreFlags {
                     set,
                     change,
                     flags,
                     keywords,
                 };
-                (Task::Storing { tag, silent, uid }, request)
+                (Task::Storing { tag, told, uid }, request)
             }
             Command::Copy { set, to } => return self.copy(tag, set, to, false, actions),
             Command::Move { set, to } => return self.copy(tag, set, to, true, actions),
@@ -205,12 +209,7 @@ impl Session {
                 Request::Copy { set, to },
                 actions,
             ),
-            None => self.finish(
-                &tag,
-                "NO [CANNOT] No mailbox can have this name",
-                true,
-                actions,
-            ),
+            None => self.finish(&tag, IMPOSSIBLE, true, actions),
         }
     }
 
@@ -229,20 +228,13 @@ impl Session {
         }
         match list::pattern(reference, pattern) {
             Some(pattern) => {
+                let tag = tag.into();
                 let request = if subscribed {
-                    Request::Lsub
+                    Request::Lsub(pattern)
                 } else {
-                    Request::List
+                    Request::List(pattern)
                 };
-                self.ask(
-                    Task::Listing {
-                        tag: tag.into(),
-                        pattern,
-                        subscribed,
-                    },
-                    request,
-                    actions,
-                );
+                self.ask(Task::Listing { tag, subscribed }, request, actions);
             }
             None => self.finish(tag, &format!("OK {verb} completed"), true, actions),
         }

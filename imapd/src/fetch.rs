@@ -56,6 +56,15 @@ pub(crate) struct Fetch {
     some_gone: bool,
     phase: Phase,
     ahead: Ahead,
+    kept: Option<Kept>,
+}
+
+/// The structure of the message that was looked at last: who asked for it asks for parts next, and
+/// the whole message need not be read again to find them.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    uid: u32,
+    structure: Structure,
 }
 
 #[derive(Debug)]
@@ -77,6 +86,8 @@ struct Reading {
     builder: Option<Builder>,
     offset: u64,
     structure: Option<Structure>,
+    /// Whether the structure is of all there is.
+    whole: bool,
     /// The next item to write.
     item: usize,
     /// The response so far; it is kept back until the first octets of a body are there.
@@ -99,8 +110,14 @@ enum Asked {
 }
 
 impl Fetch {
-    /// `items` of the messages in `set`; `marks` unless the folder is read-only.
-    pub(crate) fn new(mut items: Vec<Item>, set: Set, marks: bool) -> (Self, Request) {
+    /// `items` of the messages in `set`; `marks` unless the folder is read-only; `kept` of the last
+    /// FETCH of this folder.
+    pub(crate) fn new(
+        mut items: Vec<Item>,
+        set: Set,
+        marks: bool,
+        kept: Option<Kept>,
+    ) -> (Self, Request) {
         if matches!(set, Set::Uid(_)) && !items.contains(&Item::Uid) {
             items.insert(0, Item::Uid);
         }
@@ -116,8 +133,14 @@ impl Fetch {
             marked: Vec::new(),
             some_gone: false,
             phase: Phase::Listing,
+            kept,
         };
         (fetch, request)
+    }
+
+    /// For the next FETCH of the same folder.
+    pub(crate) fn into_kept(self) -> Option<Kept> {
+        self.kept
     }
 
     /// The store has answered.
@@ -162,7 +185,8 @@ impl Fetch {
             let Some(whole) = self.ahead.take(uid) else {
                 let rest = self.list.as_slice();
                 let together = self.ahead.plan(&reading.message, rest);
-                let together = together.filter(|_| !reading.begun);
+                // Of a message whose parts are known, only the octets that are wanted.
+                let together = together.filter(|_| !reading.begun && reading.structure.is_none());
                 self.phase = Phase::Reading(reading);
                 return together.map_or(step, Step::Ask);
             };
@@ -287,12 +311,22 @@ impl Fetch {
             builder: None,
             offset: 0,
             structure: None,
+            whole: false,
             item: 0,
             line,
             begun: false,
             asked: Asked::Header,
         });
         if self.items.iter().any(section::needs_structure) {
+            let kept = self
+                .kept
+                .take()
+                .filter(|kept| kept.uid == reading.message.uid);
+            if let Some(kept) = kept {
+                reading.whole = true;
+                reading.know(kept.structure);
+                return self.write_items(reading, out);
+            }
             reading.builder = Some(Builder::new());
             reading.asked = Asked::Structure;
             return Some(self.ask(reading));
@@ -358,11 +392,11 @@ impl Fetch {
                 if !bytes.is_empty() && reading.offset < size {
                     return self.ask(reading);
                 }
-                reading.structure = reading.builder.take().map(Builder::finish);
-                let root = reading.structure.as_ref().and_then(Structure::root);
-                reading.header = root
-                    .map(|root| root.header_text.clone())
-                    .unwrap_or_default();
+                reading.whole = reading.offset >= size;
+                let structure = reading.builder.take().map(Builder::finish);
+                if let Some(structure) = structure {
+                    reading.know(structure);
+                }
             }
             Asked::Body { source, announced } => {
                 if announced.is_none() {
@@ -421,7 +455,21 @@ impl Fetch {
         }
         reading.line.extend_from_slice(b")\r\n");
         out.append(&mut reading.line);
+        let (uid, whole) = (reading.message.uid, reading.whole);
+        if let Some(structure) = reading.structure.filter(|_| whole) {
+            self.kept = Some(Kept { uid, structure });
+        }
         None
+    }
+}
+
+impl Reading {
+    fn know(&mut self, structure: Structure) {
+        let root = structure.root();
+        self.header = root
+            .map(|root| root.header_text.clone())
+            .unwrap_or_default();
+        self.structure = Some(structure);
     }
 }
 

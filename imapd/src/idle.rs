@@ -11,6 +11,10 @@ impl Session {
     pub(crate) fn idle(&mut self, tag: String, actions: &mut Actions) {
         line(&mut actions.output, "+ idling");
         let selected = matches!(self.state, State::Selected { .. });
+        if let State::Selected { kept, .. } = &mut self.state {
+            // This may last for hours.
+            *kept = None;
+        }
         self.task = Task::Idling {
             tag,
             asked: selected,

@@ -4,12 +4,12 @@
 //! is false nothing is read, and what a client pipelines waits. Messages pass through in pieces; the
 //! session keeps at most one command, one piece and one list of messages.
 
-use store::FolderName;
 use store::request::{Answer, Failed, Request, Why};
+use store::{FolderName, Set};
 
 use crate::append::Appending;
 use crate::command::{self, StatusItem};
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, Kept};
 use crate::framer::{Frame, Framer, Limit};
 use crate::login::{LoginAnswer, LoginRequest};
 use crate::response::line;
@@ -100,7 +100,11 @@ pub(crate) struct Session {
 pub(crate) enum State {
     NotAuthenticated,
     Authenticated,
-    Selected { read_only: bool },
+    Selected {
+        read_only: bool,
+        /// Of the last FETCH, unless one is at work.
+        kept: Option<Box<Kept>>,
+    },
     Logout,
 }
 
@@ -126,6 +130,10 @@ pub(crate) enum Task {
         tag: String,
         verb: &'static str,
     },
+    /// A mailbox that cannot be selected: none is, then.
+    Deselecting {
+        tag: String,
+    },
     /// CLOSE and UNSELECT.
     Leaving {
         tag: String,
@@ -133,7 +141,6 @@ pub(crate) enum Task {
     },
     Listing {
         tag: String,
-        pattern: String,
         subscribed: bool,
     },
     Status {
@@ -153,7 +160,8 @@ pub(crate) enum Task {
     },
     Storing {
         tag: String,
-        silent: bool,
+        /// What is to be told in untagged responses; `None` for `.SILENT`.
+        told: Option<Set>,
         uid: bool,
     },
     Copying {

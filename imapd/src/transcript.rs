@@ -321,6 +321,55 @@ fn folders_and_copies() {
     );
 }
 
+/// A failed SELECT left the mailbox of before selected where no mailbox can have the name.
+#[test]
+fn a_mailbox_that_cannot_be_leaves_none_selected() {
+    let mut talk = selected();
+    talk.play(
+        "C: a SELECT a//b
+         S: a NO [CANNOT] No mailbox can have this name
+         C: b FETCH 1 FLAGS
+         S: b BAD Select a mailbox first
+         C: c LIST \"\" inb%
+         S: * LIST (\\HasNoChildren) \"/\" INBOX
+         S: c OK LIST completed",
+    );
+}
+
+/// Each part of a message, and each piece of one, made the whole message be read again.
+#[test]
+fn parts_are_found_once() {
+    let mut talk = selected();
+    talk.send(b"a FETCH 1 (UID BODYSTRUCTURE)\r\n");
+    talk.take();
+    for _ in 0..3 {
+        let before = talk.store.reads;
+        talk.play(
+            "C: b FETCH 1 BODY.PEEK[1]<2.3>
+             S: * 1 FETCH (BODY[1]<2> {3}
+             S: llo)
+             S: b OK FETCH completed",
+        );
+        assert_eq!(talk.store.reads - before, 1);
+    }
+    // Another mailbox has other messages with the same UIDs.
+    talk.play(
+        "C: c CREATE Work
+         S: c OK CREATE completed
+         C: d COPY 2 Work
+         S: d OK [COPYUID 7 2 1] COPY completed",
+    );
+    talk.send(b"e SELECT Work\r\n");
+    talk.take();
+    talk.play(
+        "C: f FETCH 1 BODY.PEEK[1]
+         S: * 1 FETCH (BODY[1] {10}
+         S: body two
+         S: )
+         S: f OK FETCH completed",
+    );
+}
+
 #[test]
 fn appends() {
     let mut talk = selected();

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use base::{Fail, Sysexit};
 use mime::{address, header, words};
-use store::{Answer, Change, Expunge, Flags, FolderName, Part, Ranges, Request, Session, Set};
+use store::{
+    Answer, Change, Expunge, Flags, FolderName, Part, Pattern, Ranges, Request, Session, Set,
+};
 
 /// Octets of a message that are read into memory to show it.
 const MAX_SHOWN: u64 = 64 << 20;
@@ -302,7 +304,7 @@ impl Mailbox {
 
     /// The user's folders.
     pub(crate) fn folders(&mut self) -> Result<Vec<String>, Fail> {
-        match self.session.handle(Request::List) {
+        match self.session.handle(Request::List(Pattern::all())) {
             Answer::Folders(list) => {
                 let folders = list.into_iter().filter(|f| f.selectable);
                 Ok(folders.map(|f| f.name.to_string()).collect())

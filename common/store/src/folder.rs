@@ -5,7 +5,10 @@
 //! `_`, a space or beyond ASCII stands as `%XX`, so that no name reaches another directory, none
 //! is hidden, and none looks like a lock file (which have a dot).
 
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 
 /// `INBOX`, or a folder's name: 1 to [`FolderName::MAX`] octets without empty levels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +63,15 @@ impl FolderName {
             .is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Whether some of these lie below it.
+    pub(crate) fn has_below(&self, names: &BTreeSet<Self>) -> bool {
+        let first = format!("{self}/");
+        let next = names.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+        next.into_iter()
+            .next()
+            .is_some_and(|name| name.0.starts_with(&first))
+    }
+
     /// Its name after `from` was renamed to `to`; `None` if it is neither `from` nor below it, or
     /// if the new name is too long.
     pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
@@ -96,6 +108,13 @@ impl FolderName {
         }
         let name = Self::parse(std::str::from_utf8(&bytes).ok()?)?;
         (name.file_name() == file).then_some(name)
+    }
+}
+
+/// The order of names is that of their octets.
+impl Borrow<str> for FolderName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

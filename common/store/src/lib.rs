@@ -24,6 +24,7 @@ pub mod lock;
 mod mailbox;
 mod maildir;
 mod mbox;
+pub mod pattern;
 pub mod request;
 pub mod session;
 pub mod set;
@@ -37,6 +38,7 @@ pub mod worker;
 pub use append::{Intent, New, Pending, Redo};
 pub use flags::{Flags, Keyword};
 pub use folder::FolderName;
+pub use pattern::Pattern;
 pub use request::{
     Answer, Change, Content, Expunge, Failed, Folder, Message, Messages, Part, Request, Selected,
     Status, Updates, Whole, Why,

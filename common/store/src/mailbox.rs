@@ -206,7 +206,7 @@ impl Mailbox {
         }
     }
 
-    /// Adds messages, all or none, durably; their UIDs.
+    /// Adds messages, all or none, durably; their UIDs, or none where they are not known yet.
     pub(crate) fn append(&mut self, messages: &mut [Copied]) -> Result<Vec<u32>> {
         match self {
             Self::Mbox(mbox) => mbox.append(messages),

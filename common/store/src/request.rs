@@ -5,6 +5,7 @@
 
 use crate::flags::{Flags, Keyword};
 use crate::folder::FolderName;
+use crate::pattern::Pattern;
 use crate::set::Set;
 
 /// Octets in a frame, without the four of its length.
@@ -28,11 +29,12 @@ pub enum Request {
     Close,
     /// -> Status
     Status(FolderName),
-    /// All folders, INBOX first, then by name; levels above a folder that are none themselves are
-    /// there with `selectable: false`. -> Folders
-    List,
-    /// All subscribed names. -> Folders
-    Lsub,
+    /// The folders that match, INBOX first, then by name; levels above a folder that are none
+    /// themselves are there with `selectable: false`. -> Folders
+    List(Pattern),
+    /// The subscribed names that match. Where the pattern ends in `%`, also levels that match above
+    /// one that does not, with `selectable: false` (RFC 3501 6.3.9). -> Folders
+    Lsub(Pattern),
     Create(FolderName),
     Delete(FolderName),
     /// Levels below go along; renaming INBOX moves its messages (RFC 3501 6.3.5). -> Done
@@ -146,11 +148,12 @@ pub enum Answer {
     Content(Content),
     Contents(Vec<Whole>),
     Stored(Messages),
+    /// `uid` is 0 where it is not known yet.
     Appended {
         uidvalidity: u32,
         uid: u32,
     },
-    /// `source[n]` became `copies[n]`.
+    /// `source[n]` became `copies[n]`; `copies` is empty where they are not known yet.
     Copied {
         uidvalidity: u32,
         source: Vec<u32>,

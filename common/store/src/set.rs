@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ranges(Vec<(u32, u32)>);
 
-/// How many ranges a set may have.
+/// How many ranges a set of a client may have.
 pub const MAX_RANGES: usize = 100_000;
 
 /// `*`: the largest number in use.
@@ -34,12 +34,16 @@ impl Ranges {
         Self::of([n])
     }
 
-    /// These numbers, in any order; zeros are dropped, and so is what is beyond [`MAX_RANGES`].
+    /// These numbers, in any order; zeros are dropped.
     pub fn of(numbers: impl IntoIterator<Item = u32>) -> Self {
         let list = numbers.into_iter().filter(|n| *n > 0).map(|n| (n, n));
-        let mut ranges = joined(list.collect());
-        ranges.truncate(MAX_RANGES);
-        Self(ranges)
+        Self(joined(list.collect()))
+    }
+
+    /// What [`Ranges::as_slice`] gave.
+    pub(crate) fn from_list(list: Vec<(u32, u32)>) -> Option<Self> {
+        let sound = list.iter().all(|(first, last)| 0 < *first && first <= last);
+        sound.then(|| Self(joined(list)))
     }
 
     /// The ranges, ascending.
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(r.as_slice(), [(1, 3), (7, 12)]);
         assert_eq!(Ranges::new([(0, 2)]), None);
         assert_eq!(Ranges::of([5, 4, 0, 9]).as_slice(), [(4, 5), (9, 9)]);
+        assert_eq!(Ranges::from_list(vec![(3, 2)]), None);
     }
 
     #[test]

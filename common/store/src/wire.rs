@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 
 use crate::flags::{Flags, Keyword};
 use crate::folder::FolderName;
+use crate::pattern::Pattern;
 use crate::request::{
     Answer, Change, Content, Expunge, Failed, Folder, MAX_FRAME, Message, Messages, Part, Request,
     Selected, Status, Updates, Whole, Why,
@@ -262,12 +263,21 @@ impl Wire for FolderName {
     }
 }
 
+impl Wire for Pattern {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.to_string().put(out);
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Self::parse(&String::take(from)?)
+    }
+}
+
 impl Wire for Ranges {
     fn put(&self, out: &mut Vec<u8>) {
         self.as_slice().to_vec().put(out);
     }
     fn take(from: &mut &[u8]) -> Option<Self> {
-        Self::new(Vec::take(from)?)
+        Self::from_list(Vec::take(from)?)
     }
 }
 
@@ -349,8 +359,8 @@ tagged!(Request:
     1 Unselect;
     2 Close;
     3 Status(folder);
-    4 List;
-    5 Lsub;
+    4 List(pattern);
+    5 Lsub(pattern);
     6 Create(folder);
     7 Delete(folder);
     8 Rename { from, to };
@@ -417,6 +427,7 @@ mod tests {
             },
             Request::AppendData(vec![0, 255]),
             Request::Expunge(Expunge::DeletedIn(set)),
+            Request::Lsub(Pattern::parse("Wörk/%").unwrap()),
             Request::Watch(true),
             Request::Contents {
                 uids: vec![3, 9],
@@ -424,6 +435,14 @@ mod tests {
                 octets: 1 << 18,
             },
         ]
+    }
+
+    /// What POP3 removes may be more than a client of IMAP may name: the rest was kept in silence.
+    #[test]
+    fn many_messages_are_removed_at_once() {
+        let uids = Ranges::of((1..300_000).step_by(2));
+        let request = Request::Expunge(Expunge::Messages(Set::Uid(uids)));
+        assert_eq!(Request::decode(&request.encode()), Some(request));
     }
 
     #[test]

@@ -432,24 +432,18 @@ fn has_id(file: &File, record: &Record, id: &str) -> Result<bool> {
 }
 
 impl Mbox {
-    /// Adds messages, all or none; their UIDs.
+    /// Adds messages, all or none; their UIDs, or none where the next reader is to give them.
     pub(crate) fn append(&mut self, messages: &mut [Copied]) -> Result<Vec<u32>> {
         let lock = self.exclusive(false)?;
         let mut new: Vec<New<'_>> = messages.iter_mut().map(New::copied).collect();
         let pending = begin_locked(&self.place, lock, &mut new)?;
         let uids: Vec<u32> = pending.rendered.iter().map(|r| r.stamp.uid).collect();
         pending.commit(&mut new)?;
-        let refreshed = self.refresh(false);
-        if !uids.contains(&0) {
+        if let Err(trouble) = self.refresh(false) {
             // They are stored, whoever has the lock now: a no would make the client send again.
-            return Ok(uids);
+            log::debug!("{}", trouble.fail);
         }
-        refreshed?;
-        // The file had no place for the last UID, so the UIDs were given by the reading just now.
-        let items: Vec<u32> = self.items().map(|item| item.uid).collect();
-        Ok(items
-            .get(items.len().saturating_sub(uids.len())..)
-            .unwrap_or_default()
-            .to_vec())
+        let given = !uids.contains(&0);
+        Ok(if given { uids } else { Vec::new() })
     }
 }

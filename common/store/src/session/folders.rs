@@ -11,12 +11,15 @@ use crate::beneath::{self, Dir};
 use crate::flags::Flags;
 use crate::folder::FolderName;
 use crate::mailbox::{self, Mailbox};
+use crate::pattern::Pattern;
 use crate::request::{Answer, Folder, Status, Why};
 use crate::spool::Format;
 use crate::trouble::{Result, Trouble};
 
 /// Folders of a user, and his subscriptions.
 const MAX_FOLDERS: usize = 10_000;
+/// Folders, and levels above them that are none.
+const MAX_LEVELS: usize = 3 * MAX_FOLDERS;
 const SUBSCRIPTIONS: &str = "subscriptions";
 
 impl Session {
@@ -48,37 +51,45 @@ impl Session {
             .collect())
     }
 
-    pub(super) fn list(&self) -> Result<Answer> {
+    pub(super) fn list(&self, pattern: &Pattern) -> Result<Answer> {
         let there = self.folders()?;
         let mut names = there.clone();
         for folder in &there {
-            for (at, _) in folder.as_str().match_indices('/') {
-                names.extend(folder.as_str().get(..at).and_then(FolderName::parse));
+            names.extend(levels_above(folder));
+            if names.len() > MAX_LEVELS {
+                let text = format!("more than {MAX_LEVELS} levels of folders");
+                return Err(Trouble::new(Why::Cannot, text));
             }
         }
         let inbox = FolderName::inbox();
         names.remove(&inbox);
-        let describe = |name: FolderName| Folder {
-            selectable: name.is_inbox() || there.contains(&name),
-            children: there.iter().any(|other| other.is_below(&name)),
-            name,
-        };
+        let all = std::iter::once(inbox).chain(names);
+        let matching = all.filter(|name| pattern.matches(name));
         Ok(Answer::Folders(
-            std::iter::once(inbox).chain(names).map(describe).collect(),
+            matching.map(|name| described(name, &there)).collect(),
         ))
     }
 
-    pub(super) fn lsub(&self) -> Result<Answer> {
+    pub(super) fn lsub(&self, pattern: &Pattern) -> Result<Answer> {
         let there = self.folders()?;
         let subscribed = read_subscriptions(&self.home.own)?;
-        let describe = |name: FolderName| Folder {
-            selectable: name.is_inbox() || there.contains(&name),
-            children: there.iter().any(|other| other.is_below(&name)),
+        let mut shown = Vec::new();
+        let mut levels = BTreeSet::new();
+        for name in &subscribed {
+            if pattern.matches(name) {
+                shown.push(described(name.clone(), &there));
+            } else if pattern.ends_at_a_level() {
+                let above = levels_above(name);
+                levels.extend(above.filter(|level| !subscribed.contains(level)));
+            }
+        }
+        let matching = levels.into_iter().filter(|level| pattern.matches(level));
+        shown.extend(matching.map(|name| Folder {
             name,
-        };
-        Ok(Answer::Folders(
-            subscribed.into_iter().map(describe).collect(),
-        ))
+            selectable: false,
+            children: true,
+        }));
+        Ok(Answer::Folders(shown))
     }
 
     pub(super) fn create(&mut self, folder: &FolderName) -> Result<Answer> {
@@ -205,6 +216,21 @@ impl Session {
             dir.replace(SUBSCRIPTIONS, text.as_bytes(), 0o600)?;
         }
         Ok(Answer::Done)
+    }
+}
+
+/// The levels of the hierarchy above a folder; some may be no folders.
+fn levels_above(folder: &FolderName) -> impl Iterator<Item = FolderName> {
+    let name = folder.as_str();
+    let ends = name.match_indices('/').map(|(at, _)| at);
+    ends.filter_map(move |at| FolderName::parse(name.get(..at)?))
+}
+
+fn described(name: FolderName, there: &BTreeSet<FolderName>) -> Folder {
+    Folder {
+        selectable: name.is_inbox() || there.contains(&name),
+        children: name.has_below(there),
+        name,
     }
 }
 

@@ -213,7 +213,12 @@ impl Session {
                 uidvalidity: open.uidvalidity,
                 deleted: false,
             };
-            open.mailbox.expunge(&source, still)?;
+            if let Err(trouble) = open.mailbox.expunge(&source, still) {
+                if open.has_all(&source) {
+                    take_back(&mut target, &copies);
+                }
+                return Err(trouble);
+            }
             updates = self.poll(true)?;
         }
         Ok(Answer::Copied {
@@ -229,6 +234,20 @@ impl Session {
         let mut other = Self::new(self.home.clone());
         other.select(from, false)?;
         other.copy(&Set::Uid(Ranges::all()), to, true).map(drop)
+    }
+}
+
+/// A move that could not remove the messages is not to leave copies.
+fn take_back(target: &mut Mailbox, copies: &[u32]) {
+    let still = Still {
+        uidvalidity: target.uidvalidity(),
+        deleted: false,
+    };
+    if let Err(trouble) = target.expunge(copies, still) {
+        log::warn!(
+            "copies of messages that could not be moved stay: {}",
+            trouble.fail
+        );
     }
 }
 

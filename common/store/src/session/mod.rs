@@ -98,8 +98,8 @@ impl Session {
             }
             Request::Close => self.close(),
             Request::Status(folder) => self.status(&folder),
-            Request::List => self.list(),
-            Request::Lsub => self.lsub(),
+            Request::List(pattern) => self.list(&pattern),
+            Request::Lsub(pattern) => self.lsub(&pattern),
             Request::Create(folder) => self.create(&folder),
             Request::Delete(folder) => self.delete(&folder),
             Request::Rename { from, to } => self.rename(&from, &to),
@@ -251,6 +251,12 @@ impl Open {
     fn refresh(&mut self) -> Result<()> {
         self.mailbox.refresh(!self.read_only)?;
         self.check()
+    }
+
+    /// Whether these messages are certainly there.
+    fn has_all(&mut self, uids: &[u32]) -> bool {
+        let known = self.refresh().is_ok();
+        known && uids.iter().all(|uid| self.mailbox.item(*uid).is_some())
     }
 
     /// UIDs of before must still mean the same messages.

@@ -1,6 +1,6 @@
 //! Folders and subscriptions.
 
-use store::{Answer, Expunge, Request, Set, Why};
+use store::{Answer, Expunge, Pattern, Request, Set, Why};
 
 use crate::house::{Reader, folder, houses, select};
 
@@ -27,7 +27,7 @@ fn made_listed_renamed_removed() {
         let mut reader = house.reader();
         reader.ask(Request::Create(folder("a/b/c")));
         reader.ask(Request::Create(folder("../x")));
-        let listed: Vec<_> = names(&mut reader, Request::List);
+        let listed: Vec<_> = names(&mut reader, Request::List(Pattern::all()));
         let listed: Vec<(&str, bool, bool)> = listed
             .iter()
             .map(|(n, s, c)| (n.as_str(), *s, *c))
@@ -72,7 +72,7 @@ fn made_listed_renamed_removed() {
         reader.ask(rename("a", "z"));
         let uidvalidity = select(&mut reader.session, "z/b/c", false).uidvalidity;
         reader.ask(Request::Delete(folder("z/b/c")));
-        assert_eq!(names(&mut reader, Request::List).len(), 3);
+        assert_eq!(names(&mut reader, Request::List(Pattern::all())).len(), 3);
         reader.ask(Request::Create(folder("z/b/c")));
         assert!(select(&mut reader.session, "z/b/c", false).uidvalidity > uidvalidity);
     }
@@ -101,10 +101,35 @@ fn subscriptions_outlive_folders() {
             reader.ask(Request::Subscribe(folder(name)));
         }
         reader.ask(Request::Unsubscribe(folder("b")));
-        let listed = names(&mut reader, Request::Lsub);
+        let listed = names(&mut reader, Request::Lsub(Pattern::all()));
         assert_eq!(listed[0], ("INBOX".into(), true, false));
         assert_eq!(listed[1], ("a/x".into(), false, false));
         assert_eq!(listed.len(), 2);
+    }
+}
+
+/// RFC 3501 6.3.9: a level that is not subscribed is shown where `%` ends at it, once.
+#[test]
+fn levels_of_subscriptions() {
+    for house in houses() {
+        let mut reader = house.reader();
+        for name in ["a", "a/b", "x/y", "x/z/q", "xx"] {
+            reader.ask(Request::Subscribe(folder(name)));
+        }
+        reader.ask(Request::Create(folder("a/b")));
+        let mut lsub = |text: &str| {
+            let pattern = Pattern::parse(text).unwrap();
+            let listed = names(&mut reader, Request::Lsub(pattern)).into_iter();
+            listed
+                .map(|(n, s, c)| format!("{n} {s} {c}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lsub("%"),
+            ["a false true", "xx false false", "x false true"]
+        );
+        assert_eq!(lsub("x/%"), ["x/y false false", "x/z false true"]);
+        assert_eq!(lsub("a*"), ["a false true", "a/b true false"]);
     }
 }
 

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
+use base::sys::{self, LockKind};
 use store::{Answer, Change, Expunge, Flags, Keyword, Part, Request, Set, Why};
 
-use crate::house::{House, folder, houses};
+use crate::house::{House, folder, houses, select};
 
 /// As procmail appends.
 fn append(house: &House, text: &str) {
@@ -399,6 +400,64 @@ fn messages_are_not_gone_because_another_program_appended() {
         };
         let answer = reader.session.handle(asked);
         assert!(matches!(answer, Answer::Content(_)), "{uid}: {answer:?}");
+    }
+}
+
+/// The copies stayed where the messages could not be removed, and each try made more.
+#[test]
+fn a_move_that_cannot_remove_leaves_no_copies() {
+    let house = House::patient("mbox", "1s");
+    house.deliver("d1", b"Subject: 1\r\n\r\n");
+    let mut reader = house.reader();
+    reader.ask(Request::Create(folder("a")));
+    let to_a = Request::Move {
+        set: Set::all(),
+        to: folder("a"),
+    };
+    let other = File::open(house.inbox()).unwrap();
+    assert!(sys::try_ofd_lock(&other, LockKind::Shared).unwrap());
+    match reader.session.handle(to_a.clone()) {
+        Answer::Failed(failed) => assert_eq!(failed.why, Why::InUse),
+        answer => panic!("{answer:?}"),
+    }
+    let mut target = house.reader();
+    target.selected = select(&mut target.session, "a", false);
+    assert_eq!(target.uids(), []);
+    drop(other);
+    assert!(matches!(reader.ask(to_a), Answer::Copied { .. }));
+    assert_eq!(target.poll().exists, Some(1));
+}
+
+/// A UID was told that another delivery had got, where another program's X-IMAPbase has no room.
+#[test]
+fn no_uid_is_told_that_is_not_known() {
+    let house = House::new("mbox");
+    let mut reader = house.reader();
+    reader.ask(Request::Create(folder("a")));
+    let path = house.path("yubin-mail/ann/folders/a");
+    fs::write(
+        &path,
+        format!("{FROM}X-IMAPbase: 1700000000 1\nX-UID: 1\nStatus: RO\n\none\n\n"),
+    )
+    .unwrap();
+    let mut again = house.reader();
+    for known in 1..4 {
+        reader.ask(Request::Append {
+            folder: folder("a"),
+            flags: Flags::NONE,
+            keywords: vec![],
+            date: None,
+            size: 4,
+        });
+        reader.ask(Request::AppendData(b"\r\nx\n".to_vec()));
+        let Answer::Appended { uid, uidvalidity } = reader.ask(Request::AppendEnd) else {
+            panic!()
+        };
+        again.selected = select(&mut again.session, "a", false);
+        assert_eq!(uidvalidity, again.selected.uidvalidity);
+        let uids = again.uids();
+        assert_eq!(uids.len(), known + 1);
+        assert!(uid == 0 || uid == *uids.last().unwrap(), "{uid} {uids:?}");
     }
 }
 

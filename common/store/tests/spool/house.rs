@@ -20,10 +20,15 @@ pub(crate) fn houses() -> [House; 2] {
 
 impl House {
     pub(crate) fn new(format: &str) -> Self {
+        Self::patient(format, "20s")
+    }
+
+    /// One that waits so long for locks.
+    pub(crate) fn patient(format: &str, timeout: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("var/spool/mail")).unwrap();
         let root = Root::new(dir.path());
-        let text = format!("MAILBOX_FORMAT={format}\nMAILBOX_LOCK_TIMEOUT=20s\n");
+        let text = format!("MAILBOX_FORMAT={format}\nMAILBOX_LOCK_TIMEOUT={timeout}\n");
         let config = Config::parse(&root, &text, Path::new("yubin.def")).unwrap();
         let spool = Spool::open(&root, &config).unwrap();
         Self { dir, spool }
