@@ -52,6 +52,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let (aliases, warnings) = Aliases::load(&config.alias_files)?;
     warnings.iter().for_each(|w| log::warn!("{w}"));
     if wanted.check {
+        base::say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
     let signals = Signals::catch()?;
@@ -116,11 +117,11 @@ impl Wanted {
             .parse(args)
             .map_err(|e| Fail::usage(format!("{e}: see deliver --help")))?;
         if found.opt_present("h") {
-            print!("{}", options.usage("usage: deliver [-nqV] [-f FILE]"));
+            base::say(options.usage("usage: deliver [-nqV] [-f FILE]").trim_end());
             return Ok(Parsed::Said);
         }
         if found.opt_present("V") {
-            println!("deliver (yubin) {}", env!("CARGO_PKG_VERSION"));
+            base::say(concat!("deliver (yubin) ", env!("CARGO_PKG_VERSION")));
             return Ok(Parsed::Said);
         }
         if let Some(extra) = found.free.first() {

@@ -21,7 +21,6 @@ mod list;
 mod login;
 mod mail;
 mod matcher;
-mod options;
 mod response;
 mod search;
 mod section;
@@ -40,10 +39,9 @@ use std::sync::Arc;
 use account::{Checkpw, Service};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
-use net::{Encryption, Listen, activate, poll};
+use net::{Encryption, Listen, Opts, activate, poll};
 use store::Watcher;
 
-use crate::options::Opts;
 use crate::serve::{Connection, IMAP, IMAPS, Shared};
 
 fn main() -> ExitCode {
@@ -55,7 +53,7 @@ fn main() -> ExitCode {
 /// Everything that can fail before the first byte is served, in this order, so that a bad flag,
 /// file or socket is reported on stderr and nothing is opened after privileges are gone.
 fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
-    let Some(opts) = Opts::parse(args)? else {
+    let Some(opts) = Opts::parse("imapd", args)? else {
         return Ok(ExitCode::SUCCESS);
     };
     let root = Root::from_env();
@@ -63,7 +61,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
-        println!("configuration good");
+        base::say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
     let sockets = activate::listen(&listens, opts.inetd)?;

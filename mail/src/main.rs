@@ -50,11 +50,11 @@ fn main() -> ExitCode {
 fn run(words: &[String]) -> Result<ExitCode, Fail> {
     match args::parse(words).map_err(Fail::usage)? {
         Mode::Help => {
-            println!("{USAGE}");
+            base::say(USAGE);
             Ok(ExitCode::SUCCESS)
         }
         Mode::Version => {
-            println!("mail (yubin) {}", env!("CARGO_PKG_VERSION"));
+            base::say(concat!("mail (yubin) ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
         Mode::Send(send) => self::send(send),
@@ -170,11 +170,11 @@ fn read(read: &Read) -> Result<ExitCode, Fail> {
         .filter(|mailbox| !mailbox.messages.is_empty());
     let Some(mailbox) = mailbox else {
         if !read.exists {
-            match &place {
-                Place::Inbox(user) => println!("No mail for {user}"),
-                Place::Folder(folder) => println!("+{folder}: no messages"),
-                Place::File(path) => println!("{}: no messages", path.display()),
-            }
+            base::say(&match &place {
+                Place::Inbox(user) => format!("No mail for {user}"),
+                Place::Folder(folder) => format!("+{folder}: no messages"),
+                Place::File(path) => format!("{}: no messages", path.display()),
+            });
         }
         return Ok(ExitCode::FAILURE);
     };

@@ -5,7 +5,6 @@ mod command;
 mod mail;
 mod maildrop;
 mod multiline;
-mod options;
 mod serve;
 mod session;
 
@@ -17,9 +16,8 @@ use std::sync::Arc;
 use account::{Checkpw, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
-use net::{Encryption, Listen, activate, poll};
+use net::{Encryption, Listen, Opts, activate, poll};
 
-use crate::options::Opts;
 use crate::serve::{Connection, POP3, POP3S, Shared};
 
 fn main() -> ExitCode {
@@ -31,7 +29,7 @@ fn main() -> ExitCode {
 /// Everything that can fail before the first byte is served, in this order, so that a bad flag,
 /// file or socket is reported on stderr and nothing is opened after privileges are gone.
 fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
-    let Some(opts) = Opts::parse(args)? else {
+    let Some(opts) = Opts::parse("pop3d", args)? else {
         return Ok(ExitCode::SUCCESS);
     };
     let root = Root::from_env();
@@ -40,7 +38,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     let listens = listens(&config, acceptor.is_some());
     if opts.check {
         Users::open(&root, &config)?;
-        println!("configuration good");
+        base::say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
     let sockets = activate::listen(&listens, opts.inetd)?;

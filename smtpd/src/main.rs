@@ -4,7 +4,6 @@ mod auth;
 mod body;
 mod command;
 mod message;
-mod options;
 mod policy;
 mod received;
 mod reply;
@@ -13,18 +12,16 @@ mod session;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
-use base::{Config, Fail, Root, log as logging, privilege};
+use base::{Config, Fail, Root, log as logging, privilege, say};
 use net::tls::Acceptor;
-use net::{Encryption, Listen, activate, poll};
+use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 use rules::aliases::Aliases;
 
-use crate::options::Opts;
 use crate::policy::{Exists, Policy, Told};
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
@@ -36,21 +33,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
-    let Some(opts) = Opts::parse(args)? else {
+    let Some(opts) = Opts::parse("smtpd", args)? else {
         return Ok(ExitCode::SUCCESS);
     };
     let client_waits = !opts.check && activate::is_inetd(opts.inetd);
     start(&opts).inspect_err(|_| {
         if client_waits {
-            // What it was, is for the log only.
-            say("421 4.3.0 Service not available, try again later\r\n");
+            // What it was, is for the log only. SMTP ends its lines with CRLF.
+            say("421 4.3.0 Service not available, try again later\r");
         }
     })
-}
-
-/// On standard output; who does not listen misses it.
-fn say(text: &str) {
-    io::stdout().write_all(text.as_bytes()).ok();
 }
 
 /// Everything that can fail before the first byte is served, in this order, so that a bad flag,
@@ -66,7 +58,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         Users::open(&root, &conf)?;
-        say("configuration good\n");
+        say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
     let sockets = activate::listen(&listens, opts.inetd)?;

@@ -14,6 +14,7 @@ pub mod log;
 pub mod packet;
 pub mod privilege;
 pub mod root;
+pub mod say;
 pub mod status;
 pub mod sys;
 
@@ -22,4 +23,5 @@ pub use config::Config;
 pub use envelope::{Envelope, Recipient};
 pub use fail::{Doing, Fail, Sysexit};
 pub use root::Root;
+pub use say::say;
 pub use status::Status;

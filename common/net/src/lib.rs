@@ -6,6 +6,7 @@
 
 pub mod activate;
 pub mod line;
+pub mod options;
 pub mod poll;
 pub mod pool;
 pub mod protocol;
@@ -18,6 +19,7 @@ mod connection;
 mod tls_client;
 
 pub use activate::{Accepted, Encryption, Listen, Peer, Sockets};
+pub use options::Opts;
 pub use poll::Options;
 pub use protocol::{Closed, Control, Handle, Protocol};
 pub use tls::TlsInfo;

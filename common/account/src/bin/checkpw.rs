@@ -32,7 +32,7 @@ fn run(args: Vec<OsString>) -> Result<(), Fail> {
         .parse(args)
         .map_err(|e| Fail::usage(format!("{e}\n{USAGE}")))?;
     if given.opt_present("help") {
-        println!("{USAGE}");
+        base::say(USAGE);
         return Ok(());
     }
     let root = Root::from_env();

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use base::date::{self, Date};
 use base::escape::escape;
-use base::{Doing, Fail, Root, Sysexit};
+use base::{Doing, Fail, Root, Sysexit, say};
 use queue::{Outcome, Place, Queue, RecipientState, View};
 
 /// How it is shown.
@@ -46,11 +46,6 @@ pub(crate) fn command(words: &[String]) -> Result<ExitCode, Fail> {
         }
     }
     run(&Root::from_env(), form)
-}
-
-/// Whether anybody reads it is no matter.
-fn say(text: &str) {
-    writeln!(io::stdout(), "{text}").ok();
 }
 
 /// Shows the whole queue, message by message: it may be larger than our memory.

@@ -16,11 +16,11 @@ pub(crate) fn command(words: &[String]) -> Result<ExitCode, Fail> {
             // sendmail's way to say more.
             "-v" => {}
             "-V" | "--version" => {
-                println!("newaliases (yubin) {}", env!("CARGO_PKG_VERSION"));
+                base::say(concat!("newaliases (yubin) ", env!("CARGO_PKG_VERSION")));
                 return Ok(ExitCode::SUCCESS);
             }
             "-h" | "--help" => {
-                println!("{USAGE}");
+                base::say(USAGE);
                 return Ok(ExitCode::SUCCESS);
             }
             _ => return Err(Fail::usage(USAGE)),

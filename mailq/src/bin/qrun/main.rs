@@ -18,7 +18,6 @@ mod session;
 mod world;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,8 +50,7 @@ fn main() -> ExitCode {
             check(file.as_deref()).map_or_else(|fail| fail.report(), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Say(text)) => {
-            // Whether anybody reads it is no matter.
-            writeln!(std::io::stdout(), "{text}").ok();
+            base::say(text);
             ExitCode::SUCCESS
         }
         Err(fail) => {
@@ -104,6 +102,7 @@ fn check(file: Option<&Path>) -> Result<(), Fail> {
     if let Some(zone) = &config.dns_zone_file {
         dns::Zone::load(zone)?;
     }
+    base::say("configuration good");
     Ok(())
 }
 

@@ -15,13 +15,12 @@ mod submit;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use account::Users;
 use base::log::init_command;
-use base::{Config, Doing, Fail, LocalPart, Root, Sysexit};
+use base::{Config, Doing, Fail, LocalPart, Root, Sysexit, say};
 use nix::unistd::{Uid, User};
 use rules::Router;
 use rules::aliases::Aliases;
@@ -81,12 +80,6 @@ fn run(called: &OsString, words: impl Iterator<Item = OsString>) -> Result<ExitC
             programs::start(&root, names).map(Into::into)
         }
     }
-}
-
-/// On standard output. Whether anybody reads it changes nothing of what was done, and must not
-/// change the exit code either.
-fn say(text: &str) {
-    writeln!(std::io::stdout(), "{text}").ok();
 }
 
 fn deliver(root: &Root, args: &Args) -> Result<ExitCode, Fail> {

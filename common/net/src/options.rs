@@ -1,4 +1,4 @@
-//! The command line of imapd(8).
+//! The command line that smtpd(8), pop3d(8) and imapd(8) share.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use base::Fail;
 use getopts::Options;
 
-/// What was asked for.
+/// What a server was asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opts {
-    /// `-n`
-    pub(crate) check: bool,
-    /// `-i`
-    pub(crate) inetd: bool,
-    /// `-f`
-    pub(crate) config: Option<PathBuf>,
+pub struct Opts {
+    /// `-n`: check the configuration and exit.
+    pub check: bool,
+    /// `-i`: the client is on standard input and output.
+    pub inetd: bool,
+    /// `-f`: another file than yubin.def.
+    pub config: Option<PathBuf>,
 }
 
 impl Opts {
-    /// `None`: help was asked for and given.
-    pub(crate) fn parse(args: &[OsString]) -> Result<Option<Self>, Fail> {
+    /// Those of `program`. `None`: help was asked for and given.
+    pub fn parse(program: &str, args: &[OsString]) -> Result<Option<Self>, Fail> {
         let mut known = Options::new();
         known
             .optflag(
@@ -35,12 +35,12 @@ impl Opts {
                 "FILE",
             )
             .optflag("h", "help", "show this help");
-        let brief = "usage: imapd [-in] [-f FILE]";
+        let brief = format!("usage: {program} [-in] [-f FILE]");
         let given = known
             .parse(args)
             .map_err(|e| Fail::usage(format!("{e}; {brief}")))?;
         if given.opt_present("h") {
-            print!("{}", known.usage(brief));
+            base::say(known.usage(&brief).trim_end());
             return Ok(None);
         }
         if let Some(extra) = given.free.first() {
@@ -59,7 +59,10 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Option<Opts>, Fail> {
-        Opts::parse(&args.iter().map(OsString::from).collect::<Vec<_>>())
+        Opts::parse(
+            "smtpd",
+            &args.iter().map(OsString::from).collect::<Vec<_>>(),
+        )
     }
 
     #[test]
