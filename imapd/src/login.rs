@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use account::Mechanism;
 use mime::encoding::{Encoding, base64};
 
 use crate::command::{Command, Secret};
@@ -20,7 +21,7 @@ pub(crate) enum LoginRequest {
     },
     /// The first step of a SASL exchange.
     Begin {
-        mechanism: String,
+        mechanism: Mechanism,
         initial: Option<Vec<u8>>,
     },
     /// A further step.
@@ -33,7 +34,7 @@ impl fmt::Debug for LoginRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password { .. } => f.write_str("Password"),
-            Self::Begin { mechanism, .. } => write!(f, "Begin {mechanism}"),
+            Self::Begin { mechanism, .. } => write!(f, "Begin {}", mechanism.name()),
             Self::Continue(_) => f.write_str("Continue"),
             Self::Cancel => f.write_str("Cancel"),
         }
@@ -52,6 +53,7 @@ pub(crate) enum LoginAnswer {
     Unavailable,
 }
 
+const PRIVACY: &str = "NO [PRIVACYREQUIRED] Passwords are taken over TLS only";
 /// After so many refusals the connection ends.
 const MAX_FAILURES: u8 = 3;
 
@@ -70,27 +72,27 @@ impl Session {
             "UNSELECT",
             "MOVE",
         ];
-        let mechanisms: Vec<String> = self
-            .options
-            .mechanisms
-            .iter()
-            .map(|name| format!("AUTH={name}"))
-            .collect();
+        let mechanisms = self.mechanisms();
+        let mechanisms: Vec<String> = mechanisms.map(|m| format!("AUTH={}", m.name())).collect();
         if matches!(self.state, State::NotAuthenticated) {
             if self.options.starttls {
                 words.push("STARTTLS");
             }
-            if self.options.login_allowed {
-                words.extend(mechanisms.iter().map(String::as_str));
-            } else {
+            words.extend(mechanisms.iter().map(String::as_str));
+            if !self.options.login_allowed {
                 words.push("LOGINDISABLED");
             }
         }
         words.join(" ")
     }
 
+    /// Those that may be used on this connection.
+    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        let all = self.options.mechanisms.iter().copied();
+        all.filter(|mechanism| self.options.login_allowed || !mechanism.is_plaintext())
+    }
+
     pub(crate) fn before_login(&mut self, tag: String, command: Command, actions: &mut Actions) {
-        let privacy = "NO [PRIVACYREQUIRED] Passwords are taken over TLS only";
         match command {
             Command::StartTls if self.options.starttls => {
                 line(
@@ -106,8 +108,8 @@ impl Session {
                     &format!("{tag} BAD TLS is not available here"),
                 );
             }
-            Command::Login { .. } | Command::Authenticate { .. } if !self.options.login_allowed => {
-                line(&mut actions.output, &format!("{tag} {privacy}"));
+            Command::Login { .. } if !self.options.login_allowed => {
+                line(&mut actions.output, &format!("{tag} {PRIVACY}"));
             }
             Command::Login { user, password } => {
                 self.task = Task::LoggingIn { tag };
@@ -118,7 +120,7 @@ impl Session {
                 actions.next.push(Action::Login(request));
             }
             Command::Authenticate { mechanism, initial } => {
-                self.authenticate(tag, mechanism, initial, actions);
+                self.authenticate(tag, &mechanism, initial, actions);
             }
             _ => line(&mut actions.output, &format!("{tag} BAD Log in first")),
         }
@@ -127,13 +129,17 @@ impl Session {
     fn authenticate(
         &mut self,
         tag: String,
-        mechanism: String,
+        mechanism: &str,
         initial: Option<Secret>,
         actions: &mut Actions,
     ) {
-        if !self.options.mechanisms.contains(&mechanism.as_str()) {
+        let known = Mechanism::parse(mechanism);
+        let Some(mechanism) = known.filter(|m| self.options.mechanisms.contains(m)) else {
             let text = format!("{tag} NO [CANNOT] No such mechanism");
             return line(&mut actions.output, &text);
+        };
+        if self.mechanisms().all(|allowed| allowed != mechanism) {
+            return line(&mut actions.output, &format!("{tag} {PRIVACY}"));
         }
         let initial = match initial {
             None => None,

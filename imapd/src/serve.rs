@@ -61,6 +61,13 @@ pub(crate) enum Done {
     Changed,
 }
 
+/// A SASL exchange at `checkpw`.
+struct Exchange {
+    conversation: u64,
+    /// The mechanism, until its first response has said who it is.
+    named_by: Option<Mechanism>,
+}
+
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     session: Session,
@@ -69,7 +76,7 @@ pub(crate) struct Connection {
     local: String,
     encrypted: bool,
     /// The SASL exchange that is under way.
-    conversation: Option<u64>,
+    exchange: Option<Exchange>,
     /// Who the client says it is, and how: for the log only.
     claimed: String,
     method: &'static str,
@@ -99,7 +106,7 @@ impl Connection {
         let session = Session::new(Options {
             host: shared.host.clone(),
             message_size: shared.message_size,
-            mechanisms: &MECHANISMS,
+            mechanisms: shared.checkpw.mechanisms().to_vec(),
             login_allowed: encrypted || plaintext,
             starttls: accepted.tls && !encrypted,
         });
@@ -112,7 +119,7 @@ impl Connection {
                 .local
                 .map_or_else(String::new, |a| a.ip().to_canonical().to_string()),
             encrypted,
-            conversation: None,
+            exchange: None,
             claimed: String::new(),
             method: "",
             user: None,
@@ -197,13 +204,15 @@ impl Connection {
                 Login::Password { name, password }
             }
             LoginRequest::Begin { mechanism, initial } => {
-                let Some(mechanism) = Mechanism::parse(&mechanism) else {
-                    return self.verdict(Verdict::Malformed(mechanism), control);
-                };
                 let conversation = self.shared.checkpw.conversation();
-                self.conversation = Some(conversation);
+                self.exchange = Some(Exchange {
+                    conversation,
+                    // What comes after the first response may be a secret.
+                    named_by: initial.is_none().then_some(mechanism),
+                });
                 self.method = mechanism.name();
-                self.claimed = initial.as_deref().map(claimed).unwrap_or_default();
+                let claimed = initial.as_deref().map(|first| mechanism.claimed(first));
+                self.claimed = claimed.unwrap_or_default();
                 Login::Begin {
                     conversation,
                     mechanism,
@@ -211,12 +220,13 @@ impl Connection {
                 }
             }
             LoginRequest::Continue(response) => {
-                let Some(conversation) = self.conversation else {
+                let Some(exchange) = &mut self.exchange else {
                     return self.verdict(Verdict::Malformed("no exchange".into()), control);
                 };
-                if self.claimed.is_empty() {
-                    self.claimed = claimed(&response);
+                if let Some(mechanism) = exchange.named_by.take() {
+                    self.claimed = mechanism.claimed(&response);
                 }
+                let conversation = exchange.conversation;
                 Login::Continue {
                     conversation,
                     response,
@@ -231,7 +241,7 @@ impl Connection {
     }
 
     fn cancel(&mut self) {
-        if let Some(conversation) = self.conversation.take() {
+        if let Some(Exchange { conversation, .. }) = self.exchange.take() {
             self.shared
                 .checkpw
                 .submit(&Login::Cancel { conversation }, |_| {});
@@ -240,7 +250,7 @@ impl Connection {
 
     fn verdict(&mut self, verdict: Verdict, control: &mut Control<'_, Done>) {
         if !matches!(verdict, Verdict::Challenge(_)) {
-            self.conversation = None;
+            self.exchange = None;
         }
         let answer = match verdict {
             Verdict::Challenge(challenge) => LoginAnswer::Challenge(challenge),
@@ -260,7 +270,9 @@ impl Connection {
                 log::error!("login of <{}>: {what}", escape(&self.claimed));
                 LoginAnswer::Unavailable
             }
-            Verdict::Found(_) | Verdict::Unknown => LoginAnswer::Unavailable,
+            Verdict::Found(_) | Verdict::Unknown | Verdict::Mechanisms(_) => {
+                LoginAnswer::Unavailable
+            }
         };
         self.step(control, |session, actions| session.login(answer, actions));
     }
@@ -326,15 +338,6 @@ impl Connection {
         let name = self.user.as_deref().unwrap_or("-");
         format!("imap({})", escape(name))
     }
-}
-
-const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
-
-/// The name in a response of PLAIN (`authzid NUL authcid NUL password`), or a response that is only a
-/// name.
-fn claimed(response: &[u8]) -> String {
-    let name = response.split(|b| *b == 0).nth(1).unwrap_or(response);
-    String::from_utf8_lossy(name.get(..name.len().min(256)).unwrap_or_default()).into_owned()
 }
 
 impl Protocol for Connection {

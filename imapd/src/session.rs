@@ -4,6 +4,7 @@
 //! is false nothing is read, and what a client pipelines waits. Messages pass through in pieces; the
 //! session keeps at most one command, one piece and one list of messages.
 
+use account::Mechanism;
 use store::request::{Answer, Failed, Request, Why};
 use store::{FolderName, Set};
 
@@ -79,7 +80,7 @@ pub(crate) struct Options {
     /// Octets of a message that APPEND takes.
     pub(crate) message_size: u64,
     /// SASL mechanisms of checkpw.
-    pub(crate) mechanisms: &'static [&'static str],
+    pub(crate) mechanisms: Vec<Mechanism>,
     /// Whether passwords may come as they are now: TLS, loopback, or the operator says so.
     pub(crate) login_allowed: bool,
     /// Whether STARTTLS can be had.

@@ -1,6 +1,7 @@
 //! Dialogues with a session over a small store in memory. Lines beginning `C:` are sent, `S:` lines
 //! must come back, exactly; so the RFCs' examples can be pasted in.
 
+use account::Mechanism;
 use store::Flags;
 
 use crate::fake::Store;
@@ -22,7 +23,7 @@ impl Talk {
         let options = Options {
             host: "mail.yubin.test".into(),
             message_size: 1000,
-            mechanisms: &["PLAIN", "LOGIN"],
+            mechanisms: vec![Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login],
             login_allowed: true,
             starttls: false,
         };
@@ -168,7 +169,7 @@ fn rfc_3501_sample_session() {
     let mut store = Store::new();
     store.add("INBOX", GRAY, Flags::NONE);
     Talk::new(store).play(
-        "S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE AUTH=PLAIN AUTH=LOGIN] mail.yubin.test yubin ready
+        "S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE AUTH=SCRAM-SHA-256 AUTH=PLAIN AUTH=LOGIN] mail.yubin.test yubin ready
          C: a001 login mrc secret
          S: a001 OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE] Logged in
          C: a002 select inbox
@@ -449,9 +450,11 @@ fn passwords_wait_for_tls() {
     talk.session.options.starttls = true;
     talk.play(
         "C: a CAPABILITY
-         S: * CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE STARTTLS LOGINDISABLED
+         S: * CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE STARTTLS AUTH=SCRAM-SHA-256 LOGINDISABLED
          S: a OK CAPABILITY completed
          C: b LOGIN mrc secret
+         S: b NO [PRIVACYREQUIRED] Passwords are taken over TLS only
+         C: b AUTHENTICATE PLAIN
          S: b NO [PRIVACYREQUIRED] Passwords are taken over TLS only
          C: c STARTTLS
          S: c OK Begin TLS negotiation now",
@@ -461,7 +464,7 @@ fn passwords_wait_for_tls() {
     talk.session.tls_up();
     talk.play(
         "C: d CAPABILITY
-         S: * CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE AUTH=PLAIN AUTH=LOGIN
+         S: * CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE AUTH=SCRAM-SHA-256 AUTH=PLAIN AUTH=LOGIN
          S: d OK CAPABILITY completed",
     );
 }

@@ -106,6 +106,7 @@ impl Connection {
             // Without random numbers there is no APOP that could be trusted: none can succeed.
             timestamp: timestamp(&shared.config).unwrap_or_default(),
             tls_offered: accepted.tls,
+            mechanisms: shared.checkpw.mechanisms().to_vec(),
             plaintext_login: match shared.config.plaintext_login {
                 PlaintextLogin::Yes => true,
                 PlaintextLogin::No => false,
@@ -226,7 +227,10 @@ impl Connection {
                 return control.deadline(delay.max(Duration::from_millis(1)));
             }
             Verdict::Malformed(what) => Said::Malformed(what),
-            Verdict::Unavailable(_) | Verdict::Found(_) | Verdict::Unknown => Said::Unavailable,
+            Verdict::Unavailable(_)
+            | Verdict::Found(_)
+            | Verdict::Unknown
+            | Verdict::Mechanisms(_) => Said::Unavailable,
         };
         self.step(Input::Login(said), control);
     }

@@ -28,6 +28,8 @@ pub(crate) struct Terms {
     pub(crate) tls_offered: bool,
     /// A password may travel without TLS.
     pub(crate) plaintext_login: bool,
+    /// SASL mechanisms of `checkpw`.
+    pub(crate) mechanisms: Vec<Mechanism>,
 }
 
 /// What happened.

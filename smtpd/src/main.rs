@@ -70,7 +70,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         log::info!("listening on {address} ({service})");
     }
     let shared = Arc::new(Shared {
-        terms: Arc::new(terms(&conf)),
+        terms: Arc::new(terms(&conf, checkpw.mechanisms().to_vec())),
         policy: Arc::new(Policy::new(
             &conf,
             aliases,
@@ -128,13 +128,13 @@ fn ask_who_lives_here(checkpw: Checkpw) -> Exists {
     })
 }
 
-fn terms(conf: &Config) -> Terms {
+fn terms(conf: &Config, mechanisms: Vec<Mechanism>) -> Terms {
     Terms {
         name: conf.official_name.clone(),
         here: conf.from_address.clone(),
         size_limit: conf.message_size_limit,
         recipient_limit: conf.recipient_limit,
         hop_limit: conf.hop_limit,
-        mechanisms: Mechanism::ALL.iter().map(|m| m.name()).collect(),
+        mechanisms,
     }
 }

@@ -177,7 +177,7 @@ impl Connection {
                 }
             }
             Action::Authenticate { mechanism, initial } => {
-                self.authenticate(&mechanism, initial, control);
+                self.authenticate(mechanism, initial, control);
             }
             Action::Respond(response) => {
                 let conversation = self.conversation.unwrap_or_default();
@@ -212,14 +212,10 @@ impl Connection {
 
     fn authenticate(
         &mut self,
-        mechanism: &str,
+        mechanism: Mechanism,
         initial: Option<Vec<u8>>,
         control: &mut Control<'_, Done>,
     ) {
-        let Some(mechanism) = Mechanism::parse(mechanism) else {
-            self.step(Input::Auth(AuthAnswer::Malformed), control);
-            return;
-        };
         let conversation = self.shared.checkpw.conversation();
         self.conversation = Some(conversation);
         self.ask_checkpw(
@@ -308,7 +304,7 @@ fn understand(answer: Answer) -> (AuthAnswer, Duration) {
             log::error!("log in: {why}");
             AuthAnswer::Unavailable
         }
-        Answer::Found(_) | Answer::Unknown => {
+        Answer::Found(_) | Answer::Unknown | Answer::Mechanisms(_) => {
             log::error!("log in: checkpw answers another question");
             AuthAnswer::Unavailable
         }

@@ -17,6 +17,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
+use account::Mechanism;
 use base::escape::escape;
 use base::{Address, Recipient};
 use net::line::{self, Line, Skip};
@@ -65,12 +66,12 @@ enum State {
     /// So many octets of a piece that nobody wants, then the reply to it.
     Swallow(u64, Reply),
     /// A line of an AUTH exchange by this mechanism.
-    AuthLine(String),
+    AuthLine(Mechanism),
     // From here on: an answer to one of our actions. No input is taken.
     AskingRoom(Box<Transaction>),
     AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
-    Authenticating(String),
+    Authenticating(Mechanism),
     Handshake,
     Closed,
 }
@@ -388,7 +389,7 @@ impl Session {
             Command::Vrfy => actions.push(Action::Reply(reply::CANNOT_VERIFY)),
             Command::Expn => self.refuse(reply::NOT_OFFERED, actions),
             Command::StartTls => self.start_tls(actions),
-            Command::Auth { mechanism, initial } => self.auth(mechanism, initial, actions),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial, actions),
         }
     }
 

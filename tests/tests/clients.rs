@@ -567,6 +567,102 @@ m.logout()
     }
 }
 
+/// Where passwords may not come in the clear and there is no TLS, by what gives none away.
+#[test]
+fn logins_that_show_no_password() {
+    let host = Host::started("PLAINTEXT_LOGIN=no\nMY_NETWORKS=192.0.2.0/24\n");
+    let ports = [host.submission, host.imap, host.pop3].map(|port| port.to_string());
+    let said = python(
+        "
+import imaplib, smtplib, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1])); s.ehlo()
+print(s.esmtp_features['auth'].split())
+s.login('alice', 'alice')
+s.sendmail('alice@yubin.test', ['alice@yubin.test'], b'Subject: cram\\r\\n\\r\\nx\\r\\n'); s.quit()
+m = imaplib.IMAP4('127.0.0.1', int(sys.argv[2]))
+try: m.login('alice', 'alice'); assert False
+except imaplib.IMAP4.error as e: assert 'PRIVACYREQUIRED' in str(e), e
+try: m.login_cram_md5('alice', 'wrong'); assert False
+except imaplib.IMAP4.error as e: assert 'AUTHENTICATIONFAILED' in str(e), e
+m.login_cram_md5('alice', 'alice')
+print(m.select('INBOX')[0]); m.logout()
+",
+        &[&ports[0], &ports[1]],
+    );
+    assert_eq!(said, "['SCRAM-SHA-256', 'SCRAM-SHA-1', 'CRAM-MD5']\nOK\n");
+    for (method, password, good) in [
+        ("scram-sha-256", "alice", true),
+        ("scram-sha-1", "alice", true),
+        ("cram-md5", "alice", true),
+        ("scram-sha-256", "wrong", false),
+    ] {
+        let port = format!("--port={}", ports[0]);
+        let auth = format!("--auth={method}");
+        let password = format!("--passwordeval=echo {password}");
+        let args = [
+            "--host=127.0.0.1",
+            &port,
+            "--tls=off",
+            &auth,
+            "--user=alice",
+            &password,
+            "--from=alice@yubin.test",
+            "alice@yubin.test",
+        ];
+        let text = format!("Subject: {method}\n\nx\n");
+        let out = run("msmtp", &args, text.as_bytes());
+        // 77 is sysexits' EX_NOPERM.
+        assert_eq!(
+            out.status.code(),
+            Some(if good { 0 } else { 77 }),
+            "{method} {out:?}"
+        );
+    }
+    let mbox = inbox(&host, 4);
+    assert!(
+        mbox.contains("Subject: scram-sha-256") && mbox.contains("with ESMTPA"),
+        "{mbox}"
+    );
+
+    // mutt reads by IMAP and POP3, and removes a message each.
+    fs::create_dir_all(host.path("home/Mail")).unwrap();
+    for (number, (folder, authenticators)) in [
+        (
+            format!("imap://alice@127.0.0.1:{}/INBOX", ports[1]),
+            "imap_authenticators=scram-sha-256",
+        ),
+        (
+            format!("pop://alice@127.0.0.1:{}", ports[2]),
+            "pop_authenticators=scram-sha-1",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let settings = format!(
+            "set quit=yes delete=yes move=no wait_key=no ssl_starttls=no ssl_force_tls=no \
+             imap_pass=alice pop_pass=alice {authenticators}"
+        );
+        let keys = "push \"<first-entry><delete-message><sync-mailbox><quit>\"";
+        let mutt = format!(
+            "timeout --foreground 30 mutt -n -F /dev/null -f {folder} -e '{settings}' -e '{keys}'"
+        );
+        let mut terminal = host.foreign("/usr/bin/script".as_ref());
+        terminal
+            .args(["-qec", &mutt, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .env("TERM", "xterm");
+        let out = tests::host::feed(&mut terminal, b"");
+        let left = host.mbox("alice").matches("Subject: ").count();
+        assert_eq!(
+            left,
+            3 - number,
+            "{folder}\n{}",
+            String::from_utf8_lossy(&out.stdout)
+        );
+    }
+}
+
 fn start_all(mut host: Host) -> Host {
     for program in tests::host::DAEMONS {
         host.start(program);

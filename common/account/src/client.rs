@@ -21,6 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, geteuid};
 
 use crate::message::{Answer, Request, Service, decode_answer, encode_request};
+use crate::sasl::Mechanism;
 
 /// Where `make install` puts the program, for daemons that lie elsewhere.
 const INSTALLED: &str = "/usr/sbin/checkpw";
@@ -43,6 +44,7 @@ struct Inner {
     /// Who we were when we started it.
     uid: Uid,
     ending: AtomicBool,
+    mechanisms: Vec<Mechanism>,
 }
 
 /// One running `checkpw`.
@@ -75,34 +77,54 @@ impl Checkpw {
             command.arg("-f").arg(file);
         }
         let link = launch(&mut command)?;
-        let checkpw = Self(Arc::new(Inner {
+        let mut inner = Inner {
             command: Mutex::new(command),
             link: Mutex::new(Some(Arc::clone(&link))),
             started: Mutex::new(Instant::now()),
             next: AtomicU64::new(1),
             uid: geteuid(),
             ending: AtomicBool::new(false),
-        }));
-        // Nobody has this name, so that any other answer means that it cannot answer at all.
-        let name = String::new();
-        match checkpw.ask(&Request::Lookup { name }) {
-            Answer::Unknown => Ok(checkpw),
-            _ => Err(no_start(&link)),
+            mechanisms: Vec::new(),
+        };
+        match inner.ask(&Request::Mechanisms) {
+            Answer::Mechanisms(mechanisms) => inner.mechanisms = mechanisms,
+            _ => return Err(no_start(&link)),
         }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What may be announced: by these everybody could log in when it was started.
+    pub fn mechanisms(&self) -> &[Mechanism] {
+        &self.0.mechanisms
     }
 
     /// A number for an exchange, that no other exchange of this daemon has.
     pub fn conversation(&self) -> u64 {
-        self.0.next.fetch_add(1, Ordering::Relaxed)
+        self.0.number()
     }
 
     /// Asks; `then` gets the answer on another thread. Never blocks.
     pub fn submit(&self, request: &Request, then: impl FnOnce(Answer) + Send + 'static) {
+        self.0.submit(request, then);
+    }
+
+    /// Asks and waits, for programs without a loop.
+    pub fn ask(&self, request: &Request) -> Answer {
+        self.0.ask(request)
+    }
+}
+
+impl Inner {
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn submit(&self, request: &Request, then: impl FnOnce(Answer) + Send + 'static) {
         let link = match self.link() {
             Ok(link) => link,
             Err(fail) => return then(Answer::Unavailable(fail.to_string())),
         };
-        let id = self.conversation();
+        let id = self.number();
         lock(&link.waiting).insert(id, Box::new(then));
         let parts = encode_request(id, request);
         let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
@@ -113,8 +135,7 @@ impl Checkpw {
         }
     }
 
-    /// Asks and waits, for programs without a loop.
-    pub fn ask(&self, request: &Request) -> Answer {
+    fn ask(&self, request: &Request) -> Answer {
         let (send, receive) = sync_channel(1);
         self.submit(request, move |answer| {
             send.send(answer).ok();
@@ -126,21 +147,21 @@ impl Checkpw {
 
     /// The running one, or a new one.
     fn link(&self) -> Result<Arc<Link>, Fail> {
-        let mut link = lock(&self.0.link);
+        let mut link = lock(&self.link);
         if let Some(link) = &*link
             && matches!(lock(&link.child).try_wait(), Ok(None))
         {
             return Ok(Arc::clone(link));
         }
-        if geteuid() != self.0.uid {
+        if geteuid() != self.uid {
             return Err(self.end());
         }
-        let mut started = lock(&self.0.started);
+        let mut started = lock(&self.started);
         if started.elapsed() < RESTART {
             return Err(Fail::temp("checkpw has just died"));
         }
         *started = Instant::now();
-        let new = launch(&mut lock(&self.0.command))?;
+        let new = launch(&mut lock(&self.command))?;
         log::warn!("checkpw had died and was started again");
         *link = Some(Arc::clone(&new));
         Ok(new)
@@ -148,7 +169,7 @@ impl Checkpw {
 
     /// Ends this daemon as SIGTERM does; what it is in the middle of may be finished.
     fn end(&self) -> Fail {
-        if !self.0.ending.swap(true, Ordering::Relaxed) {
+        if !self.ending.swap(true, Ordering::Relaxed) {
             log::error!("checkpw died; ending, so that it can be started again with its rights");
             if let Err(e) = kill(Pid::this(), Signal::SIGTERM) {
                 log::error!("end: {e}");

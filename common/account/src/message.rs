@@ -62,6 +62,8 @@ pub enum Request {
     },
     /// Whether the user exists, for RCPT and local delivery.
     Lookup { name: String },
+    /// By which mechanisms everybody can log in.
+    Mechanisms,
 }
 
 /// What it hears.
@@ -79,6 +81,7 @@ pub enum Answer {
     Unavailable(String),
     Found(User),
     Unknown,
+    Mechanisms(Vec<Mechanism>),
 }
 
 /// Who logged in, and the way to the mail.
@@ -108,6 +111,7 @@ impl fmt::Debug for Request {
             Self::Password { name, .. } => write!(f, "Password {name:?}"),
             Self::Apop { name, .. } => write!(f, "Apop {name:?}"),
             Self::Lookup { name } => write!(f, "Lookup {name:?}"),
+            Self::Mechanisms => f.write_str("Mechanisms"),
         }
     }
 }
@@ -152,6 +156,7 @@ pub(crate) fn encode_request(id: u64, request: &Request) -> Vec<Vec<u8>> {
             ]);
         }
         Request::Lookup { name } => add(&[b"lookup", name.as_bytes()]),
+        Request::Mechanisms => add(&[b"mechanisms"]),
     }
     parts
 }
@@ -185,6 +190,7 @@ pub(crate) fn decode_request(parts: &[Vec<u8>]) -> Option<(u64, Request)> {
             digest: text(digest)?,
         },
         (b"lookup", [name]) => Request::Lookup { name: text(name)? },
+        (b"mechanisms", []) => Request::Mechanisms,
         _ => return None,
     };
     Some((number(id)?, request))
@@ -219,6 +225,10 @@ pub(crate) fn encode_answer(id: u64, answer: Answer) -> (Vec<Vec<u8>>, Option<Ow
             parts.extend(encode_user(&user));
         }
         Answer::Unknown => parts.push(b"unknown".to_vec()),
+        Answer::Mechanisms(list) => {
+            parts.push(b"mechanisms".to_vec());
+            parts.extend(list.iter().map(|m| m.name().into()));
+        }
     }
     (parts, socket)
 }
@@ -248,6 +258,10 @@ pub(crate) fn decode_answer(parts: &[Vec<u8>], socket: Option<OwnedFd>) -> Optio
         (b"unavailable", [what]) => Answer::Unavailable(text(what)?),
         (b"found", user) => Answer::Found(decode_user(user)?),
         (b"unknown", []) => Answer::Unknown,
+        (b"mechanisms", names) => {
+            let each = |name: &Vec<u8>| Mechanism::parse(std::str::from_utf8(name).ok()?);
+            Answer::Mechanisms(names.iter().map(each).collect::<Option<_>>()?)
+        }
         _ => return None,
     };
     Some((number(id)?, answer))
@@ -320,6 +334,7 @@ mod tests {
             Request::Lookup {
                 name: String::new(),
             },
+            Request::Mechanisms,
         ];
         for request in table {
             let parts = encode_request(3, &request);
@@ -358,6 +373,7 @@ mod tests {
             },
             Answer::Found(user),
             Answer::Unknown,
+            Answer::Mechanisms(vec![Mechanism::ScramSha256, Mechanism::Plain]),
             Answer::Unavailable("x".into()),
         ];
         for answer in answers {

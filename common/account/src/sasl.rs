@@ -24,10 +24,8 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Those by which the client gives its password away.
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
     /// Every one, the strongest first.
-    pub const BY_STRENGTH: [Self; 5] = [
+    pub const ALL: [Self; 5] = [
         Self::ScramSha256,
         Self::ScramSha1,
         Self::CramMd5,
@@ -37,7 +35,7 @@ impl Mechanism {
 
     /// In any case, as the client wrote it.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::BY_STRENGTH
+        Self::ALL
             .into_iter()
             .find(|m| m.name().eq_ignore_ascii_case(name))
     }
@@ -51,6 +49,26 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
         }
+    }
+
+    /// Who the first response says that it is, for the log: nothing of it that is a secret.
+    pub fn claimed(self, response: &[u8]) -> String {
+        let name = match self {
+            // authzid NUL authcid NUL password (RFC 4616 2)
+            Self::Plain => response.split(|b| *b == 0).nth(1),
+            Self::Login => Some(response),
+            // name SP digest (RFC 2195 2)
+            Self::CramMd5 => {
+                let end = response.iter().rposition(|b| *b == b' ');
+                end.and_then(|end| response.get(..end))
+            }
+            // gs2-header, then n=NAME (RFC 5802 7)
+            Self::ScramSha1 | Self::ScramSha256 => response
+                .split(|b| *b == b',')
+                .find_map(|part| part.strip_prefix(b"n=")),
+        };
+        let name = name.unwrap_or_default();
+        String::from_utf8_lossy(name.get(..name.len().min(256)).unwrap_or_default()).into_owned()
     }
 
     /// Whether who listens has the password. Such a one is for connections under TLS only.
@@ -392,15 +410,33 @@ mod tests {
 
     #[test]
     fn names_and_what_they_give_away() {
-        let names = Mechanism::BY_STRENGTH.map(Mechanism::name).join(" ");
+        let names = Mechanism::ALL.map(Mechanism::name).join(" ");
         assert_eq!(names, "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN");
-        for mechanism in Mechanism::BY_STRENGTH {
+        for mechanism in Mechanism::ALL {
             let lower = mechanism.name().to_lowercase();
             assert_eq!(Mechanism::parse(&lower), Some(mechanism));
-            let known = Mechanism::ALL.contains(&mechanism);
-            assert_eq!(mechanism.is_plaintext(), known);
+            let gives = ["PLAIN", "LOGIN"].contains(&mechanism.name());
+            assert_eq!(mechanism.is_plaintext(), gives);
         }
         assert_eq!(Mechanism::parse("SCRAM-SHA-256-PLUS"), None);
+    }
+
+    #[test]
+    fn what_is_logged_of_a_response_is_the_name() {
+        let table: [(Mechanism, &[u8], &str); 8] = [
+            (Mechanism::Plain, b"\0ann\0secret", "ann"),
+            (Mechanism::Plain, b"secret", ""),
+            (Mechanism::Login, b"ann", "ann"),
+            (Mechanism::CramMd5, b"ann lee 0123", "ann lee"),
+            (Mechanism::CramMd5, b"0123", ""),
+            (Mechanism::ScramSha256, b"n,,n=ann,r=abc", "ann"),
+            (Mechanism::ScramSha1, b"y,a=x,n=ann,r=abc", "ann"),
+            (Mechanism::ScramSha1, b"c=biws,r=abc,p=xyz", ""),
+        ];
+        for (mechanism, response, want) in table {
+            assert_eq!(mechanism.claimed(response), want, "{mechanism:?}");
+        }
+        assert_eq!(Mechanism::Login.claimed(&[b'x'; 5000]).len(), 256);
     }
 
     #[test]
@@ -418,7 +454,7 @@ mod tests {
             initial in option::of(said()),
             responses in vec(said(), 0..5),
         ) {
-            let mechanism = Mechanism::BY_STRENGTH[mechanism];
+            let mechanism = Mechanism::ALL[mechanism];
             let (mut exchange, mut step) = begin(mechanism, initial.as_deref());
             for response in responses {
                 if let Step::Wants { .. } = step {

@@ -13,7 +13,7 @@ use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordHashRef, PasswordVerifier as _, ShaCrypt};
 use subtle::ConstantTimeEq as _;
 
-use crate::sasl::cram;
+use crate::sasl::{Mechanism, cram};
 use crate::verifier::{Hash, Verifier};
 
 /// A secret as it is stored. `Debug` does not show it.
@@ -64,6 +64,21 @@ impl Secret {
         match PasswordHash::new(value) {
             Ok(_) => Ok(Self::Argon2(value.into())),
             Err(_) => Err("no argon2 hash, make one with: argon2 SALT -id -e".into()),
+        }
+    }
+
+    /// Whether enough is stored for this mechanism.
+    pub fn allows(&self, mechanism: Mechanism) -> bool {
+        let hash = match mechanism {
+            Mechanism::Plain | Mechanism::Login => return true,
+            Mechanism::CramMd5 => None,
+            Mechanism::ScramSha1 => Some(Hash::Sha1),
+            Mechanism::ScramSha256 => Some(Hash::Sha256),
+        };
+        match self {
+            Self::Plain(password) => !password.is_empty(),
+            Self::Scram(verifier) => hash == Some(verifier.hash()),
+            Self::ShaCrypt(_) | Self::Argon2(_) => false,
         }
     }
 

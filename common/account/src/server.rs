@@ -150,6 +150,7 @@ impl Server {
                     Err(fail) => unavailable(&fail),
                 };
             }
+            Request::Mechanisms => return Answer::Mechanisms(self.users.mechanisms()),
             Request::Password { name, password } => self.users.verify(&name, &password),
             Request::Apop {
                 name,

@@ -12,6 +12,7 @@ use base::{Config, Doing, Fail, Root};
 
 use crate::passwd::{self, Entries, Entry};
 use crate::salt::{self, Salts, Shape};
+use crate::sasl::Mechanism;
 use crate::sasl::cram;
 use crate::sasl::scram::Credential;
 use crate::secret::{self, Secret};
@@ -181,6 +182,28 @@ impl Users {
         })
     }
 
+    /// By which mechanisms everybody can log in who can at all, the strongest first. A client takes
+    /// the strongest that is announced, and for a user of whom only a hash is known that must not be
+    /// one that asks for more.
+    pub(crate) fn mechanisms(&self) -> Vec<Mechanism> {
+        let secrets: Vec<Secret> = match &*self.0 {
+            Source::File { path, state } => {
+                let file = current(path, state);
+                file.entries
+                    .values()
+                    .filter_map(|e| e.secret.clone())
+                    .collect()
+            }
+            Source::Unix => Vec::new(),
+        };
+        let all = Mechanism::ALL.into_iter();
+        all.filter(|mechanism| {
+            let fits = |secret: &Secret| secret.allows(*mechanism);
+            mechanism.is_plaintext() || (!secrets.is_empty() && secrets.iter().all(fits))
+        })
+        .collect()
+    }
+
     /// Whether there is a file with secrets: without one nobody can log in.
     pub(crate) fn has_secrets(&self) -> bool {
         matches!(&*self.0, Source::File { .. })
@@ -283,6 +306,37 @@ mod tests {
         assert!(users.verify("ann", b"").unwrap().is_none());
         assert!(users.verify("nologin", b"").unwrap().is_none());
         assert!(users.verify("nobody", b"\0nobody").unwrap().is_none());
+    }
+
+    /// A client takes the strongest that it knows: who cannot log in by that would be shut out.
+    #[test]
+    fn only_what_everybody_can_use_is_announced() {
+        let scram = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        let hashed = "{CRYPT}$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
+        let table = [
+            (
+                "a:{PLAIN}pw:1:1\nnologin::2:2\n".to_owned(),
+                "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
+            ),
+            (
+                format!("a:{{PLAIN}}pw:1:1\nb:{scram}:2:2\n"),
+                "SCRAM-SHA-256 PLAIN LOGIN",
+            ),
+            (
+                format!("a:{{PLAIN}}pw:1:1\nb:{hashed}:2:2\n"),
+                "PLAIN LOGIN",
+            ),
+            (String::new(), "PLAIN LOGIN"),
+        ];
+        for (text, want) in table {
+            let (_dir, users) = users(&text);
+            let names: Vec<_> = users
+                .mechanisms()
+                .into_iter()
+                .map(Mechanism::name)
+                .collect();
+            assert_eq!(names.join(" "), want);
+        }
     }
 
     /// An empty secret is a slip of who wrote it: no keys are made of it.

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Action, Login, Question, Session, State, Wanted, err, ok};
 use crate::command::Command;
 
+const IN_THE_CLEAR: &str = "[AUTH] no login in the clear: use TLS or APOP";
 /// Wrong passwords, then the session ends.
 const MAX_FAILURES: u32 = 3;
 
@@ -18,12 +19,11 @@ impl Session {
     pub(super) fn capa(&self, actions: &mut Vec<Action>) {
         let mut text = String::from("+OK capabilities follow\r\nTOP\r\nUIDL\r\n");
         if self.may_log_in() {
-            text.push_str("USER\r\nSASL");
-            for mechanism in Mechanism::ALL {
-                text.push(' ');
-                text.push_str(mechanism.name());
-            }
-            text.push_str("\r\n");
+            text.push_str("USER\r\n");
+        }
+        let names: Vec<_> = self.mechanisms().map(Mechanism::name).collect();
+        if !names.is_empty() {
+            text.push_str(&format!("SASL {}\r\n", names.join(" ")));
         }
         if self.terms.tls_offered && !self.tls {
             text.push_str("STLS\r\n");
@@ -32,8 +32,16 @@ impl Session {
         actions.push(Action::Write(text.into_bytes()));
     }
 
+    /// Whether a password may come as it is.
     fn may_log_in(&self) -> bool {
         self.tls || self.terms.plaintext_login
+    }
+
+    /// Those that may be used on this connection.
+    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        let private = self.may_log_in();
+        let all = self.terms.mechanisms.iter().copied();
+        all.filter(move |mechanism| private || !mechanism.is_plaintext())
     }
 
     /// RFC 1939 4.
@@ -54,12 +62,8 @@ impl Session {
                 return self.enter(State::Waiting(Wanted::Tls));
             }
             (Command::Auth(None), _) => {
-                let names = Mechanism::ALL.map(|m| format!("{}\r\n", m.name())).concat();
-                let names = if self.may_log_in() {
-                    names
-                } else {
-                    String::new()
-                };
+                let names = self.mechanisms().map(|m| format!("{}\r\n", m.name()));
+                let names: String = names.collect();
                 actions.push(Action::Write(
                     format!("+OK mechanisms follow\r\n{names}.\r\n").into_bytes(),
                 ));
@@ -73,8 +77,8 @@ impl Session {
                     actions,
                 );
             }
-            (Command::User(_) | Command::Pass(_) | Command::Auth(_), _) if !self.may_log_in() => {
-                err(actions, "[AUTH] no login in the clear: use TLS or APOP");
+            (Command::User(_) | Command::Pass(_), _) if !self.may_log_in() => {
+                err(actions, IN_THE_CLEAR);
             }
             (Command::User(name), _) => {
                 ok(actions, "password, please");
@@ -106,9 +110,13 @@ impl Session {
     /// RFC 5034 4: `=` is an empty initial response.
     fn auth(&mut self, name: &str, initial: Option<&str>, actions: &mut Vec<Action>) {
         self.enter(State::Authorization { user: None });
-        let Some(mechanism) = Mechanism::parse(name) else {
+        let known = Mechanism::parse(name);
+        let Some(mechanism) = known.filter(|m| self.terms.mechanisms.contains(m)) else {
             return err(actions, "this mechanism is not known here");
         };
+        if self.mechanisms().all(|allowed| allowed != mechanism) {
+            return err(actions, IN_THE_CLEAR);
+        }
         let initial = match initial {
             None => None,
             Some("=") => Some(Vec::new()),

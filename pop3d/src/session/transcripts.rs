@@ -7,6 +7,7 @@ fn terms() -> Terms {
         timestamp: "<1896.697170952@dbc.mtview.ca.us>".into(),
         tls_offered: true,
         plaintext_login: true,
+        mechanisms: vec![Mechanism::CramMd5, Mechanism::Plain, Mechanism::Login],
     }
 }
 
@@ -72,7 +73,7 @@ impl World {
                         Login::Granted(name)
                     }
                     Question::Begin {
-                        mechanism: Mechanism::Plain,
+                        mechanism: Mechanism::Plain | Mechanism::CramMd5,
                         initial: None,
                     } => Login::Challenge(vec![]),
                     Question::Begin {
@@ -166,7 +167,7 @@ fn auth_with_and_without_initial_response() {
             "AUTH\nAUTH PLAIN\n*\nAUTH PLAIN\n!!\nAUTH LOGIN\nAUTH X\nAUTH PLAIN {plain}\nQUIT\n"
         ),
         &format!(
-            "{GREETING}+OK mechanisms follow\nPLAIN\nLOGIN\n.\n+ \n[abandon]\n-ERR given up\n+ \n[abandon]\n-ERR not base64\n\
+            "{GREETING}+OK mechanisms follow\nCRAM-MD5\nPLAIN\nLOGIN\n.\n+ \n[abandon]\n-ERR given up\n+ \n[abandon]\n-ERR not base64\n\
              -ERR [SYS/TEMP] nobody can log in now, try later\n-ERR this mechanism is not known here\n\
              +OK 2 messages (320 octets)\n+OK bye\n[close]\n"
         ),
@@ -186,11 +187,11 @@ fn no_password_in_the_clear() {
     };
     check(
         &terms,
-        "CAPA\nUSER mrose\nAUTH PLAIN\nSTLS\nCAPA\nSTLS\nUSER mrose\n",
+        "CAPA\nUSER mrose\nAUTH PLAIN\nAUTH CRAM-MD5\n*\nSTLS\nCAPA\nSTLS\nUSER mrose\n",
         &format!(
-            "{GREETING}+OK capabilities follow\nTOP\nUIDL\nSTLS\nPIPELINING\nRESP-CODES\nAUTH-RESP-CODE\nEXPIRE NEVER\nIMPLEMENTATION yubin\n.\n\
+            "{GREETING}+OK capabilities follow\nTOP\nUIDL\nSASL CRAM-MD5\nSTLS\nPIPELINING\nRESP-CODES\nAUTH-RESP-CODE\nEXPIRE NEVER\nIMPLEMENTATION yubin\n.\n\
              -ERR [AUTH] no login in the clear: use TLS or APOP\n-ERR [AUTH] no login in the clear: use TLS or APOP\n\
-             +OK begin TLS\n+OK capabilities follow\nTOP\nUIDL\nUSER\nSASL PLAIN LOGIN\nPIPELINING\nRESP-CODES\nAUTH-RESP-CODE\nEXPIRE NEVER\nIMPLEMENTATION yubin\n.\n\
+             + \n[abandon]\n-ERR given up\n+OK begin TLS\n+OK capabilities follow\nTOP\nUIDL\nUSER\nSASL CRAM-MD5 PLAIN LOGIN\nPIPELINING\nRESP-CODES\nAUTH-RESP-CODE\nEXPIRE NEVER\nIMPLEMENTATION yubin\n.\n\
              -ERR TLS is on already\n+OK password, please\n"
         ),
     );

@@ -27,21 +27,37 @@ pub(super) fn client() -> Client {
     }
 }
 
-fn terms() -> Arc<Terms> {
-    Arc::new(Terms {
+fn terms() -> Terms {
+    Terms {
         name: Domain::parse("mx.example.org").unwrap(),
         here: Domain::parse("example.org").unwrap(),
         size_limit: 1000,
         recipient_limit: 3,
         hop_limit: 5,
-        mechanisms: vec!["PLAIN", "LOGIN"],
-    })
+        mechanisms: vec![Mechanism::Plain, Mechanism::Login],
+    }
 }
 
 impl World {
     pub(super) fn new(client: Client) -> Self {
+        Self::on(terms(), client)
+    }
+
+    /// With logins by these mechanisms.
+    pub(super) fn offering(mechanisms: &[Mechanism], client: Client) -> Self {
+        let mechanisms = mechanisms.to_vec();
+        Self::on(
+            Terms {
+                mechanisms,
+                ..terms()
+            },
+            client,
+        )
+    }
+
+    fn on(terms: Terms, client: Client) -> Self {
         let mut world = Self {
-            session: Session::new(terms(), client, false),
+            session: Session::new(Arc::new(terms), client, false),
             full: false,
             taken: Vec::new(),
             open: None,
@@ -103,7 +119,7 @@ impl World {
                     self.happen(Input::Recipient(verdict));
                 }
                 Action::Authenticate { mechanism, initial } => {
-                    let answer = match (mechanism.as_str(), initial) {
+                    let answer = match (mechanism.name(), initial) {
                         ("PLAIN", Some(secret)) if secret == b"\0ann\0secret" => {
                             AuthAnswer::Granted("ann".into())
                         }

@@ -1,5 +1,7 @@
 //! STARTTLS (RFC 3207) and AUTH (RFC 4954).
 
+use account::Mechanism;
+
 use super::{Action, Actions, AuthAnswer, MAX_AUTH_FAILURES, Session, State};
 use crate::auth;
 use crate::reply::{self, Reply};
@@ -29,10 +31,12 @@ impl Session {
     /// RFC 4954 4
     pub(super) fn auth(
         &mut self,
-        mechanism: String,
+        mechanism: &str,
         initial: Option<Vec<u8>>,
         actions: &mut Actions,
     ) {
+        let known = Mechanism::parse(mechanism);
+        let known = known.filter(|known| self.terms.mechanisms.contains(known));
         let refusal = if self.hello.is_none() {
             reply::HELLO_FIRST
         } else if self.login.is_some() {
@@ -41,16 +45,14 @@ impl Session {
             reply::AUTH_IN_MAIL
         } else if self.terms.mechanisms.is_empty() {
             reply::NOT_OFFERED
-        } else if !self.may_log_in() {
+        } else if let Some(mechanism) = known {
+            if self.mechanisms().any(|allowed| allowed == mechanism) {
+                actions.push(Action::Authenticate { mechanism, initial });
+                return self.enter(State::Authenticating(mechanism));
+            }
             reply::AUTH_NEEDS_TLS
-        } else if !self.terms.mechanisms.contains(&mechanism.as_str()) {
-            reply::BAD_MECHANISM
         } else {
-            actions.push(Action::Authenticate {
-                mechanism: mechanism.clone(),
-                initial,
-            });
-            return self.enter(State::Authenticating(mechanism));
+            reply::BAD_MECHANISM
         };
         self.refuse(refusal, actions);
     }
@@ -93,8 +95,9 @@ impl Session {
             AuthAnswer::Malformed => self.refuse(reply::AUTH_MALFORMED, actions),
             AuthAnswer::Refused => {
                 actions.push(Action::Log(format!(
-                    "warning: {}: SASL {mechanism} authentication failed",
-                    self.client.shown
+                    "warning: {}: SASL {} authentication failed",
+                    self.client.shown,
+                    mechanism.name()
                 )));
                 self.counts.auth_failures = self.counts.auth_failures.saturating_add(1);
                 actions.push(Action::Reply(reply::AUTH_REFUSED));

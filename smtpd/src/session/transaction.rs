@@ -1,5 +1,6 @@
 //! The mail transaction: HELO, MAIL, RCPT, DATA and what answers them. RFC 5321 3.3 and 4.1.1
 
+use account::Mechanism;
 use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
@@ -23,8 +24,9 @@ impl Session {
             if self.client.tls_offered && !self.tls {
                 text.push_str("\nSTARTTLS");
             }
-            if self.may_log_in() {
-                text.push_str(&format!("\nAUTH {}", self.terms.mechanisms.join(" ")));
+            let names: Vec<_> = self.mechanisms().map(Mechanism::name).collect();
+            if !names.is_empty() {
+                text.push_str(&format!("\nAUTH {}", names.join(" ")));
             }
             // RFC 9422
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
@@ -34,8 +36,11 @@ impl Session {
         actions.push(Action::Reply(Reply::made(250, None, text)));
     }
 
-    pub(super) fn may_log_in(&self) -> bool {
-        !self.terms.mechanisms.is_empty() && (self.tls || self.client.plaintext_login)
+    /// Those that may be used on this connection.
+    pub(super) fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        let private = self.tls || self.client.plaintext_login;
+        let all = self.terms.mechanisms.iter().copied();
+        all.filter(move |mechanism| private || !mechanism.is_plaintext())
     }
 
     pub(super) fn may_relay(&self) -> bool {

@@ -417,6 +417,36 @@ fn the_exchanges_of_auth() {
     );
 }
 
+/// Only by what gives no password away without TLS.
+#[test]
+fn strong_logins_need_no_tls() {
+    let both = [Mechanism::ScramSha256, Mechanism::Plain];
+    let mut world = World::offering(&both, client());
+    world.said.clear();
+    world.play(
+        "
+        C: EHLO x
+        S: 250-mx.example.org
+        S: 250-PIPELINING
+        S: 250-SIZE 1000
+        S: 250-8BITMIME
+        S: 250-STARTTLS
+        S: 250-AUTH SCRAM-SHA-256
+        S: 250-LIMITS RCPTMAX=3
+        S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
+        S: 250-CHUNKING
+        S: 250 HELP
+        C: AUTH PLAIN AGFubgBzZWNyZXQ=
+        S: 538 5.7.11 Encryption required, say STARTTLS first
+        C: AUTH CRAM-MD5
+        S: 504 5.5.4 Authentication mechanism not offered
+        C: AUTH SCRAM-SHA-256 biws
+        S: 535 5.7.8 Authentication credentials invalid
+        ",
+    );
+}
+
 #[test]
 fn submission_is_for_our_own_users() {
     let mut world = World::new(Client {

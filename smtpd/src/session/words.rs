@@ -1,5 +1,6 @@
 //! What a session is told and what it says: the vocabulary between it and its driver.
 
+use account::Mechanism;
 use base::envelope::{Body as BodyType, Ret};
 use base::{Address, Domain, Recipient, ReversePath};
 
@@ -16,7 +17,7 @@ pub(crate) struct Terms {
     pub(crate) recipient_limit: usize,
     pub(crate) hop_limit: usize,
     /// SASL mechanisms; none where logins are not offered.
-    pub(crate) mechanisms: Vec<&'static str>,
+    pub(crate) mechanisms: Vec<Mechanism>,
 }
 
 /// What is known of the client before it speaks.
@@ -68,7 +69,7 @@ pub(crate) enum Action {
         may_relay: bool,
     },
     Authenticate {
-        mechanism: String,
+        mechanism: Mechanism,
         initial: Option<Vec<u8>>,
     },
     /// The client's next words in the exchange of [`Action::Authenticate`].
