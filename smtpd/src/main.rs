@@ -1,5 +1,6 @@
 //! smtpd - accept mail by SMTP and queue it. See smtpd(8).
 
+mod acquaintance;
 mod auth;
 mod body;
 mod command;
@@ -22,6 +23,7 @@ use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 use rules::aliases::Aliases;
 
+use crate::acquaintance::Acquaintances;
 use crate::policy::{Exists, Policy, Told};
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
@@ -80,6 +82,8 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         queue,
         spare: conf.min_free_space,
         plaintext_login: conf.plaintext_login,
+        greet_delay: conf.greet_delay,
+        acquaintances: Acquaintances::default(),
     });
     let options = net::Options {
         acceptor,

@@ -174,6 +174,11 @@ pub(crate) const BARE_LINE_END: Reply = Reply::new(
     Status::SYNTAX,
     "A line ends with CR LF, never with one of them alone",
 );
+pub(crate) const OUT_OF_TURN: Reply = Reply::new(
+    554,
+    Status::new(5, 5, 0),
+    "SMTP protocol synchronization: wait for our reply",
+);
 pub(crate) const NOT_SMTP: Reply = Reply::new(554, Status::new(5, 5, 1), "This is an SMTP server");
 pub(crate) const BAD_SYNTAX: Reply =
     Reply::new(501, Status::new(5, 5, 4), "Syntax error in parameters");

@@ -3,7 +3,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use account::{Answer, Checkpw, Mechanism, Request};
 use base::Fail;
@@ -11,6 +11,7 @@ use base::config::PlaintextLogin;
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
+use crate::acquaintance::Acquaintances;
 use crate::message::{Message, Sender};
 use crate::policy::Policy;
 use crate::reply::{self, Reply};
@@ -25,6 +26,9 @@ pub(crate) struct Shared {
     /// Octets that must stay free on the queue's disk.
     pub(crate) spare: u64,
     pub(crate) plaintext_login: PlaintextLogin,
+    /// How long strangers wait for our greeting, and who is none any more.
+    pub(crate) greet_delay: Duration,
+    pub(crate) acquaintances: Acquaintances,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -80,9 +84,17 @@ fn shown(peer: Peer) -> String {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, accepted: &Accepted) -> Self {
         let (peer, by) = (accepted.peer, shared.terms.name.clone());
+        let trusted = shared.policy.is_trusted(peer.ip());
+        let knows = |ip| shared.acquaintances.knows(ip, Instant::now());
+        let waits = !trusted && accepted.service == SMTP && !peer.ip().is_some_and(knows);
         let client = Client {
             shown: shown(peer),
-            trusted: shared.policy.is_trusted(peer.ip()),
+            trusted,
+            greet_delay: if waits {
+                shared.greet_delay
+            } else {
+                Duration::ZERO
+            },
             plaintext_login: match shared.plaintext_login {
                 PlaintextLogin::Yes => true,
                 PlaintextLogin::No => false,
@@ -111,7 +123,7 @@ impl Connection {
     fn step(&mut self, input: Input<'_>, control: &mut Control<'_, Done>) -> usize {
         let mut actions = Vec::new();
         let consumed = self.session.step(input, &mut actions);
-        let moved = !actions.is_empty();
+        let moved = !actions.is_empty() || self.session.is_greeting();
         for action in actions {
             self.carry_out(action, control);
         }
@@ -158,6 +170,11 @@ impl Connection {
                 control.write(&line);
             }
             Action::Log(text) => log::info!("{text}"),
+            Action::Acquaint => {
+                if let Some(ip) = self.sender.ip {
+                    self.shared.acquaintances.add(ip, Instant::now());
+                }
+            }
             Action::Close => {
                 self.inbox = Inbox::Empty;
                 control.close();

@@ -8,6 +8,7 @@
 mod chunking;
 #[cfg(test)]
 mod fake;
+mod manners;
 mod secure;
 mod transaction;
 #[cfg(test)]
@@ -53,6 +54,8 @@ struct Hello {
 /// What is expected next.
 #[derive(Debug)]
 enum State {
+    /// Nothing: a stranger has to wait for the greeting.
+    Greeting,
     /// A command; no transaction is open.
     Idle,
     /// A command; MAIL was accepted.
@@ -138,7 +141,7 @@ impl Session {
         if self.draining
             && matches!(
                 self.state,
-                State::Idle | State::Mail(_) | State::AuthLine(_)
+                State::Greeting | State::Idle | State::Mail(_) | State::AuthLine(_)
             )
         {
             self.part(reply::SHUTTING_DOWN, actions);
@@ -154,7 +157,8 @@ impl Session {
             | State::Committing(..)
             | State::Authenticating(_)
             | State::Handshake => true,
-            State::Idle
+            State::Greeting
+            | State::Idle
             | State::Mail(_)
             | State::Body(..)
             | State::Chunk(..)
@@ -163,6 +167,11 @@ impl Session {
             | State::AuthLine(_)
             | State::Closed => false,
         }
+    }
+
+    /// Whether the client has to wait for the greeting.
+    pub(crate) fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Greeting)
     }
 
     /// Whether the client is sending a message.
@@ -177,6 +186,7 @@ impl Session {
     /// what has to come to its end. RFC 5321 4.5.3.2
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self.state {
+            State::Greeting => Some(self.client.greet_delay),
             State::AskingRecipient(..) | State::Authenticating(_) => Some(LOOK_UP),
             State::AskingRoom(_) | State::Committing(..) | State::Handshake => None,
             State::Idle
@@ -215,11 +225,6 @@ impl Session {
         }
     }
 
-    fn open(&mut self, actions: &mut Actions) {
-        let text = format!("{} ESMTP yubin", self.terms.name);
-        actions.push(Action::Reply(Reply::made(220, None, text)));
-    }
-
     // Framing.
 
     fn bytes(&mut self, input: &[u8], actions: &mut Actions) -> usize {
@@ -229,6 +234,10 @@ impl Session {
                 State::Body(..) => self.content(rest, actions),
                 State::Chunk(..) => self.chunk(rest, actions),
                 State::Swallow(..) => self.swallow(rest, actions),
+                State::Greeting => {
+                    self.out_of_turn(rest, actions);
+                    return input.len();
+                }
                 _ if self.is_waiting() => break,
                 State::Closed => return input.len(),
                 _ if self.skipping => self.skip(rest, actions),
@@ -257,7 +266,7 @@ impl Session {
             Line::Complete(line, consumed) => {
                 match self.state {
                     State::AuthLine(_) => self.auth_line(line, actions),
-                    _ => self.command(line, actions),
+                    _ => self.command(line, rest.get(consumed..).unwrap_or_default(), actions),
                 }
                 consumed
             }
@@ -333,7 +342,8 @@ impl Session {
 
     // Commands.
 
-    fn command(&mut self, line: &[u8], actions: &mut Actions) {
+    /// `ahead` came together with the line, behind it.
+    fn command(&mut self, line: &[u8], ahead: &[u8], actions: &mut Actions) {
         if command::is_foreign(line) {
             self.hang_up(line, actions);
             return;
@@ -357,6 +367,9 @@ impl Session {
             }
         };
         self.last = name(&command);
+        if self.is_out_of_turn(&command, ahead) {
+            return self.out_of_turn(ahead, actions);
+        }
         if !matches!(
             command,
             Command::Rcpt(_) | Command::Data | Command::Bdat(_) | Command::Quit
@@ -408,6 +421,7 @@ impl Session {
             State::AskingRoom(_) | State::Committing(..) | State::Handshake | State::Closed => {
                 return;
             }
+            State::Greeting => return self.waited(actions),
             // Its answer, should it still come, finds nobody.
             State::AskingRecipient(..) | State::Authenticating(_) => {
                 ("warning: no answer to the look-up", reply::NO_ANSWER)

@@ -12,14 +12,19 @@ pub struct Smtp {
 impl Smtp {
     /// Connects and reads the greeting.
     pub fn connect(port: u16) -> std::io::Result<Self> {
+        let mut smtp = Self::silent(port)?;
+        smtp.reply()?;
+        Ok(smtp)
+    }
+
+    /// Connects and reads nothing yet.
+    pub fn silent(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.set_nodelay(true)?;
-        let mut smtp = Self {
+        Ok(Self {
             stream: BufReader::new(stream),
-        };
-        smtp.reply()?;
-        Ok(smtp)
+        })
     }
 
     /// One reply, all its lines.

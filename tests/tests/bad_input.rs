@@ -1,6 +1,7 @@
 //! Wrong options, wrong lines, wrong bytes, no room: each gets a clear answer and loses nothing.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use tests::smtp::Smtp;
 use tests::{Host, wait_for};
@@ -253,4 +254,33 @@ fn a_mailbox_that_is_a_symlink_is_not_followed() {
         host.ok("mailq", &[], b"").contains('(').then_some(())
     });
     assert_eq!(fs::read_to_string(&target).unwrap(), "keep\n");
+}
+
+/// RFC 5321 4.3.1: the client waits for the greeting. Who did is not kept waiting again.
+#[test]
+fn who_talks_before_the_greeting_is_refused() {
+    let host = Host::started("MY_NETWORKS=192.0.2.0/24\nGREET_DELAY=1s\n");
+    let greeted = |hasty: bool| {
+        let began = Instant::now();
+        let mut client = Smtp::silent(host.smtp).unwrap();
+        if hasty {
+            client.send(b"EHLO spam\r\n").unwrap();
+        }
+        (client.reply().unwrap(), began.elapsed())
+    };
+    let second = Duration::from_secs(1);
+    let (reply, after) = greeted(true);
+    assert!(reply.starts_with("554 5.5.0"), "{reply}");
+    assert!(after < second, "{after:?}");
+    let (reply, after) = greeted(false);
+    assert!(reply.starts_with("220 "), "{reply}");
+    assert!(after >= second, "{after:?}");
+    // Known now.
+    let (reply, after) = greeted(false);
+    assert!(reply.starts_with("220 ") && after < second, "{after:?}");
+    wait_for("the log", || {
+        host.log()
+            .contains("talks before our reply: EHLO spam")
+            .then_some(())
+    });
 }

@@ -30,6 +30,8 @@ s.quit()
 s = smtplib.SMTP_SSL('127.0.0.1', int(sys.argv[2]), context=ctx)
 try: s.login('alice', 'wrong'); assert False
 except smtplib.SMTPAuthenticationError as e: assert e.smtp_code == 535, e
+# It has tried three mechanisms, which are enough wrong passwords for one connection.
+s = smtplib.SMTP_SSL('127.0.0.1', int(sys.argv[2]), context=ctx)
 s.login('alice', 'alice')
 s.sendmail('alice@yubin.test', ['alice@yubin.test'], b'Subject: two\\r\\n\\r\\nx\\r\\n')
 s.quit()

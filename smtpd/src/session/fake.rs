@@ -13,6 +13,7 @@ pub(super) struct World {
     pub(super) open: Option<(Box<Transaction>, Vec<u8>)>,
     pub(super) closed: bool,
     pub(super) logged: Vec<String>,
+    pub(super) acquainted: bool,
     pub(super) said: Vec<u8>,
     pending: Vec<u8>,
 }
@@ -21,6 +22,7 @@ pub(super) fn client() -> Client {
     Client {
         shown: "unknown[192.0.2.1]".into(),
         trusted: false,
+        greet_delay: Duration::ZERO,
         plaintext_login: false,
         submission: false,
         tls_offered: true,
@@ -63,6 +65,7 @@ impl World {
             open: None,
             closed: false,
             logged: Vec::new(),
+            acquainted: false,
             said: Vec::new(),
             pending: Vec::new(),
         };
@@ -137,6 +140,7 @@ impl World {
                     _ => AuthAnswer::Refused,
                 })),
                 Action::AbandonAuth => {}
+                Action::Acquaint => self.acquainted = true,
                 Action::Begin(transaction) => self.open = Some((transaction, Vec::new())),
                 Action::Append(bytes) => self.open.as_mut().unwrap().1.extend_from_slice(&bytes),
                 Action::Discard => self.open = None,

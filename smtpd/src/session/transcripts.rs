@@ -314,7 +314,9 @@ fn who_only_errs_or_idles_is_sent_away() {
          421 4.7.0 Too many errors, closing connection\r\n"
     ));
     let mut world = play("");
-    world.send(&b"NOOP\r\n".repeat(99));
+    for _ in 0..99 {
+        world.send(b"NOOP\r\n");
+    }
     assert!(!world.closed);
     world.send(b"NOOP\r\n");
     assert!(world.closed);
@@ -417,6 +419,85 @@ fn the_exchanges_of_auth() {
     );
 }
 
+/// RFC 5321 4.3.1
+#[test]
+fn strangers_wait_for_the_greeting() {
+    let stranger = Client {
+        greet_delay: Duration::from_secs(2),
+        ..client()
+    };
+    let mut patient = World::new(stranger.clone());
+    assert_eq!(patient.said, b"");
+    assert_eq!(patient.session.patience(), Some(Duration::from_secs(2)));
+    patient.happen(Input::Timeout);
+    assert_eq!(patient.said, b"220 mx.example.org ESMTP yubin\r\n");
+    assert!(patient.acquainted);
+    assert_eq!(patient.session.patience(), Some(PATIENCE));
+
+    let mut hasty = World::new(stranger);
+    hasty.send(b"EHLO spam");
+    assert_eq!(
+        String::from_utf8_lossy(&hasty.said),
+        "554 5.5.0 SMTP protocol synchronization: wait for our reply\r\n"
+    );
+    assert!(hasty.closed && !hasty.acquainted);
+    assert_eq!(
+        hasty.logged,
+        ["NOQUEUE: reject: CONNECT from unknown[192.0.2.1]: talks before our reply: EHLO spam"]
+    );
+}
+
+/// RFC 2920 3.1
+#[test]
+fn who_does_not_wait_for_a_reply_has_to_go() {
+    let hello = "EHLO a\r\n";
+    let group = "MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\n";
+    let table: &[(&str, String, bool)] = &[
+        ("a group", format!("{group}RSET\r\n{group}DATA\r\n"), true),
+        (
+            "chunks",
+            format!("{group}BDAT 3\r\na\r\nBDAT 0 LAST\r\nQUIT\r\n"),
+            true,
+        ),
+        (
+            "content with DATA",
+            format!("{group}DATA\r\nx\r\n.\r\n"),
+            false,
+        ),
+        ("a command behind NOOP", "NOOP\r\nNOOP\r\n".into(), false),
+        (
+            "half a command behind AUTH",
+            "AUTH LOGIN\r\nYW".into(),
+            false,
+        ),
+        ("a command behind HELO", format!("HELO a\r\n{group}"), false),
+        ("a command behind EHLO", format!("{hello}{group}"), false),
+    ];
+    for trusted in [false, true] {
+        for (what, text, good) in table {
+            let mut world = World::new(Client {
+                trusted,
+                ..client()
+            });
+            world.send(hello.as_bytes());
+            world.said.clear();
+            world.send(text.as_bytes());
+            let said = String::from_utf8_lossy(&world.said).into_owned();
+            let refused = said.contains("554 5.5.0");
+            assert_eq!(refused, !trusted && !good, "{what}: {said}");
+        }
+        // Without EHLO there is no pipelining.
+        let mut world = World::new(Client {
+            trusted,
+            ..client()
+        });
+        world.send(b"HELO a\r\n");
+        world.said.clear();
+        world.send(group.as_bytes());
+        assert_eq!(world.said.starts_with(b"554 5.5.0"), !trusted);
+    }
+}
+
 /// Only by what gives no password away without TLS.
 #[test]
 fn strong_logins_need_no_tls() {
@@ -481,15 +562,12 @@ fn a_message_in_pieces() {
         ",
     );
     // Pipelined, with pieces that end anywhere, and what means something to DATA.
-    world.send(
-        b"BDAT 5\r\nab\r\n.BDAT 7\r\n\r\n\r\n.\r\nBDAT 0\r\nNOOP\r\nBDAT 4 LAST\r\nlastQUIT\r\n",
-    );
+    world.send(b"BDAT 5\r\nab\r\n.BDAT 7\r\n\r\n\r\n.\r\nBDAT 0\r\nBDAT 4 LAST\r\nlastQUIT\r\n");
     world.play(
         "
         S: 250 2.0.0 Ok: 5 octets
         S: 250 2.0.0 Ok: 12 octets
         S: 250 2.0.0 Ok: 12 octets
-        S: 250 2.0.0 Ok
         S: 250 2.0.0 Ok: queued as Q1
         S: 221 2.0.0 Bye
         ",
@@ -520,7 +598,8 @@ fn pieces_out_of_place_are_swallowed() {
     );
     assert!(world.open.is_none() && world.taken.is_empty());
     // DATA may not follow; RSET gives up; too much is refused when all of it is there.
-    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nBDAT 3\r\na\r\nDATA\r\nRSET\r\nRCPT TO:<ann@example.org>\r\n");
+    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nBDAT 3\r\na\r\nDATA\r\n");
+    world.send(b"RSET\r\nRCPT TO:<ann@example.org>\r\n");
     world.play(
         "
         S: 250 2.1.0 Ok
@@ -595,7 +674,8 @@ fn silence_and_endings() {
     assert!(world.closed && world.taken.len() == 1);
 
     let mut world = play("");
-    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nhalf");
+    world.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n");
+    world.send(b"half");
     world.happen(Input::Eof);
     assert!(world.closed && world.open.is_none() && world.taken.is_empty());
     assert_eq!(

@@ -1,5 +1,7 @@
 //! What a session is told and what it says: the vocabulary between it and its driver.
 
+use std::time::Duration;
+
 use account::Mechanism;
 use base::envelope::{Body as BodyType, Ret};
 use base::{Address, Domain, Recipient, ReversePath};
@@ -27,6 +29,8 @@ pub(crate) struct Client {
     pub(crate) shown: String,
     /// It is in our networks: it may relay.
     pub(crate) trusted: bool,
+    /// How long it has to wait for our greeting; zero for who is known.
+    pub(crate) greet_delay: Duration,
     /// It may log in without TLS.
     pub(crate) plaintext_login: bool,
     /// It came by a submission port: only mail of our own users is taken.
@@ -84,6 +88,8 @@ pub(crate) enum Action {
     /// The message is not to be: forget it.
     Discard,
     Log(String),
+    /// The client has waited for our greeting: the next time it need not.
+    Acquaint,
     Close,
 }
 

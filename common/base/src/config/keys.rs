@@ -59,6 +59,11 @@ pub const KEYS: &[Key] = &[
         "clients here may relay",
     ),
     key(
+        "GREET_DELAY",
+        "2s",
+        "how long a stranger waits for our greeting, once a day",
+    ),
+    key(
         "PLAINTEXT_LOGIN",
         "loopback",
         "login without TLS: yes, no, or from loopback only",

@@ -48,6 +48,8 @@ pub struct Config {
 
     // Who may send
     pub my_networks: Vec<Network>,
+    /// How long a stranger waits for the SMTP greeting, a minute at most.
+    pub greet_delay: Duration,
     pub plaintext_login: PlaintextLogin,
 
     // Listeners; port 0 is off
@@ -156,6 +158,7 @@ impl Config {
             relay_port: port("RELAY_PORT")?,
             dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
             my_networks: get.list("MY_NETWORKS", value::network)?,
+            greet_delay: time("GREET_DELAY")?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
             smtp_port: port("SMTP_PORT")?,
@@ -183,6 +186,9 @@ impl Config {
             mailbox_locks: get.list("MAILBOX_LOCKS", value::lock)?,
             mailbox_lock_timeout: time("MAILBOX_LOCK_TIMEOUT")?,
         };
+        if config.greet_delay > Duration::from_secs(60) {
+            return Err(get.bad("GREET_DELAY", "longer than a minute: senders would give up"));
+        }
         if config.min_backoff > config.max_backoff {
             return Err(get.bad("MIN_BACKOFF", "longer than MAX_BACKOFF"));
         }

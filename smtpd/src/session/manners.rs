@@ -1,0 +1,70 @@
+//! Who speaks out of turn: before our greeting, or before a reply that has to be waited for (RFC 5321
+//! 4.3.1, RFC 2920 3.1). Mail programs wait; what sends junk often does not, and neither does who
+//! smuggles commands behind another's message.
+//!
+//! Those who may relay are spared: a script on this host may well write its whole part at once.
+
+use base::escape::escape;
+
+use super::{Action, Actions, Session, State};
+use crate::command::Command;
+use crate::reply::{self, Reply};
+
+impl Session {
+    /// The client is there. A stranger is greeted after a while.
+    pub(super) fn open(&mut self, actions: &mut Actions) {
+        if self.client.greet_delay.is_zero() {
+            self.greet(actions);
+        } else {
+            self.enter(State::Greeting);
+        }
+    }
+
+    /// It has waited.
+    pub(super) fn waited(&mut self, actions: &mut Actions) {
+        actions.push(Action::Acquaint);
+        self.enter(State::Idle);
+        self.greet(actions);
+    }
+
+    fn greet(&self, actions: &mut Actions) {
+        let text = format!("{} ESMTP yubin", self.terms.name);
+        actions.push(Action::Reply(Reply::made(220, None, text)));
+    }
+
+    /// Whether `ahead`, which came together with a command, should have waited for its reply.
+    pub(super) fn is_out_of_turn(&self, command: &Command, ahead: &[u8]) -> bool {
+        let alone = match command {
+            Command::Ehlo(_)
+            | Command::Helo(_)
+            | Command::Data
+            | Command::Noop
+            | Command::Vrfy
+            | Command::Expn
+            | Command::Help
+            | Command::StartTls
+            | Command::Auth { .. } => true,
+            Command::Mail(_)
+            | Command::Rcpt(_)
+            | Command::Rset
+            | Command::Bdat(_)
+            | Command::Quit => false,
+        };
+        // PIPELINING is for who has said EHLO.
+        let plain = self.hello.as_ref().is_none_or(|hello| !hello.extended);
+        let plain = plain && !matches!(command, Command::Bdat(_) | Command::Quit);
+        !ahead.is_empty() && (alone || plain) && !self.may_relay()
+    }
+
+    /// There is no knowing what such a client says to which question: it has to go.
+    pub(super) fn out_of_turn(&mut self, ahead: &[u8], actions: &mut Actions) {
+        let head = ahead.get(..80).unwrap_or(ahead);
+        actions.push(Action::Log(format!(
+            "NOQUEUE: reject: {} from {}: talks before our reply: {}",
+            self.last,
+            self.client.shown,
+            escape(head)
+        )));
+        self.part(reply::OUT_OF_TURN, actions);
+    }
+}
