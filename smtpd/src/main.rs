@@ -1,5 +1,6 @@
 //! smtpd - accept mail by SMTP and queue it. See smtpd(8).
 
+mod access;
 mod acquaintance;
 mod auth;
 mod body;
@@ -8,8 +9,10 @@ mod message;
 mod policy;
 mod received;
 mod reply;
+mod senders;
 mod serve;
 mod session;
+mod table;
 
 use std::env;
 use std::ffi::OsString;
@@ -21,10 +24,9 @@ use base::{Config, Fail, Root, log as logging, privilege, say};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
-use rules::aliases::Aliases;
 
 use crate::acquaintance::Acquaintances;
-use crate::policy::{Exists, Policy, Told};
+use crate::policy::{Exists, Policy, Tables, Told};
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
 
@@ -53,10 +55,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let root = Root::from_env();
     let conf = Config::load(&root, opts.config.as_deref())?;
     let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
-    let (aliases, warnings) = Aliases::load(&conf.alias_files)?;
-    for warning in warnings {
-        log::warn!("{warning}");
-    }
+    let tables = Tables::open(&conf)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         Users::open(&root, &conf)?;
@@ -75,7 +74,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         terms: Arc::new(terms(&conf, checkpw.mechanisms().to_vec())),
         policy: Arc::new(Policy::new(
             &conf,
-            aliases,
+            tables,
             ask_who_lives_here(checkpw.clone()),
         )),
         checkpw,

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
+use base::date::Date;
 use base::{Address, Domain, Envelope, Fail, Recipient, date};
+use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, Sealed, Source};
 
 use crate::received::Trace;
@@ -26,6 +28,7 @@ pub(crate) struct Sender {
 pub(crate) struct Message {
     transaction: Box<Transaction>,
     sender: Sender,
+    prepend: Vec<String>,
     buffer: Vec<u8>,
     drafts: Vec<Draft>,
 }
@@ -37,10 +40,12 @@ pub(crate) struct Whole {
 }
 
 impl Message {
-    pub(crate) fn new(transaction: Box<Transaction>, sender: Sender) -> Self {
+    /// `prepend`: header fields that go before its own, without line ends.
+    pub(crate) fn new(transaction: Box<Transaction>, sender: Sender, prepend: Vec<String>) -> Self {
         Self {
             transaction,
             sender,
+            prepend,
             buffer: Vec::new(),
             drafts: Vec::new(),
         }
@@ -125,9 +130,31 @@ impl Message {
             };
             let field = trace.field();
             draft.write(&field)?;
+            if self.transaction.submitted {
+                draft.write(self.missing(&draft.id().to_string(), trace.at).as_bytes())?;
+            }
+            for field in &self.prepend {
+                draft.write(format!("{field}\r\n").as_bytes())?;
+            }
             Ok(draft)
         };
         self.lanes().into_iter().map(open).collect()
+    }
+
+    /// The fields that a message of our own users must have (RFC 6409 8). Where its header has no end
+    /// in what is in memory they may still come.
+    fn missing(&self, id: &str, at: i64) -> String {
+        if self.is_large() && !has_header_end(&self.buffer) {
+            return String::new();
+        }
+        let from = self
+            .transaction
+            .reverse_path
+            .address()
+            .map(Address::to_string);
+        let date = Date::local(at).rfc5322().to_string();
+        let message_id = format!("{id}@{}", self.sender.by);
+        submitted::missing(&self.buffer, from.as_deref(), &date, &message_id)
     }
 
     fn only_recipient(&self) -> Option<&Address> {
@@ -139,4 +166,8 @@ impl Message {
             _ => None,
         }
     }
+}
+
+fn has_header_end(text: &[u8]) -> bool {
+    text.starts_with(b"\r\n") || memchr::memmem::find(text, b"\r\n\r\n").is_some()
 }

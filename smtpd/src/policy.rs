@@ -12,11 +12,14 @@ use std::vec::IntoIter;
 
 use base::config::{Config, Network};
 use base::{Address, Fail, LocalPart};
-use rules::aliases::Aliases;
+use rules::aliases::{Aliases, Target};
 use rules::{Mailer, Router};
 
+use crate::access::{self, Access, Question};
 use crate::reply::{self, Reply};
+use crate::senders::Senders;
 use crate::session::Verdict;
+use crate::table::Table;
 
 /// Told whether a name is a user of this host, at once or later, on any thread.
 pub(crate) type Told = Box<dyn FnOnce(Result<bool, Fail>) + Send>;
@@ -31,12 +34,36 @@ const REMEMBERED: usize = 10_000;
 /// The aliases files are looked at no more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The operator's files that sessions ask.
+pub(crate) struct Tables {
+    aliases: Aliases,
+    access: Table<Access>,
+    senders: Table<Senders>,
+}
+
+impl Tables {
+    pub(crate) fn open(config: &Config) -> Result<Self, Fail> {
+        let (aliases, warnings) = Aliases::load(&config.alias_files)?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        Ok(Self {
+            aliases,
+            access: Table::open(&config.access_file, Access::parse)?,
+            senders: Table::open(&config.senders_file, Senders::parse)?,
+        })
+    }
+}
+
 /// Shared by all sessions.
 pub(crate) struct Policy {
     router: Router,
     networks: Vec<Network>,
     delimiter: Option<char>,
     aliases: Mutex<(Aliases, Instant)>,
+    access: Table<Access>,
+    senders: Table<Senders>,
+    sender_must_be_own: bool,
     exists: Exists,
     found: Mutex<HashMap<String, Instant>>,
 }
@@ -46,12 +73,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Policy {
-    pub(crate) fn new(config: &Config, aliases: Aliases, exists: Exists) -> Self {
+    pub(crate) fn new(config: &Config, tables: Tables, exists: Exists) -> Self {
+        let Tables {
+            aliases,
+            access,
+            senders,
+        } = tables;
         Self {
             router: Router::new(config),
             networks: config.my_networks.clone(),
             delimiter: config.recipient_delimiter,
             aliases: Mutex::new((aliases, Instant::now())),
+            access,
+            senders,
+            sender_must_be_own: config.sender_must_be_own,
             exists,
             found: Mutex::default(),
         }
@@ -61,6 +96,45 @@ impl Policy {
     /// of this host.
     pub(crate) fn is_trusted(&self, ip: Option<IpAddr>) -> bool {
         ip.is_none_or(|ip| self.networks.iter().any(|network| network.contains(ip)))
+    }
+
+    /// What the access table says of a recipient.
+    pub(crate) fn access(&self, question: Question<'_>) -> access::Answer {
+        self.access.get().ask(question)
+    }
+
+    /// Whether who logged in so may be the sender: the table says so, or it is the address of that
+    /// user, or of an alias for him.
+    pub(crate) fn may_send_as(&self, login: &str, address: &Address) -> bool {
+        if !self.sender_must_be_own {
+            return true;
+        }
+        let senders = self.senders.get();
+        if let Some(gives) = senders.gives(address, login) {
+            return gives;
+        }
+        let Mailer::Local { user } = self.router.route(address).mailer else {
+            return senders.gives_all(login);
+        };
+        let names = self.names(&user);
+        names.iter().any(|name| name.eq_ignore_ascii_case(login)) || self.is_for(&names, login)
+    }
+
+    /// Whether one of the names is an alias that has this user among others.
+    fn is_for(&self, names: &[String], login: &str) -> bool {
+        let aliases = self.aliases();
+        let mut targets = names
+            .iter()
+            .filter_map(|name| aliases.0.lookup(&LocalPart::new(name).ok()?))
+            .flatten();
+        targets.any(|target| match target {
+            Target::Local(user) | Target::User(user) => user.as_str().eq_ignore_ascii_case(login),
+            Target::Address(address) => match self.router.route(address).mailer {
+                Mailer::Local { user } => user.as_str().eq_ignore_ascii_case(login),
+                _ => false,
+            },
+            _ => false,
+        })
     }
 
     /// The verdict, where it can be had without a look-up that may block.
@@ -183,7 +257,15 @@ mod tests {
     fn policy(config: &str, exists: Exists) -> Arc<Policy> {
         let config = Config::parse(&Root::new("/r"), config, Path::new("yubin.def")).unwrap();
         let (aliases, _) = Aliases::from_text("aliases", b"staff: ann, bob\n");
-        Arc::new(Policy::new(&config, aliases, exists))
+        let dir = tempfile::tempdir().unwrap();
+        let (access, senders) = (dir.path().join("access"), dir.path().join("senders"));
+        std::fs::write(&senders, "sales@shop.example ann\n* bob\n").unwrap();
+        let tables = Tables {
+            aliases,
+            access: Table::open(&access, Access::parse).unwrap(),
+            senders: Table::open(&senders, Senders::parse).unwrap(),
+        };
+        Arc::new(Policy::new(&config, tables, exists))
     }
 
     fn users() -> Exists {
@@ -276,6 +358,35 @@ mod tests {
         verdict(&policy, &address, false);
         assert!(policy.judge(&address, false).is_some());
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_sender_belongs_to_the_login() {
+        let policy = policy(CONFIG, users());
+        for (login, address, want) in [
+            ("ann", "ann@example.org", true),
+            ("ann", "Ann+list@MX.example.org", true),
+            ("ANN", "ann@example.org", true),
+            ("ann", "bob@example.org", false),
+            ("ann", "staff@example.org", true),
+            ("carl", "staff@example.org", false),
+            ("ann", "sales@shop.example", true),
+            ("bob", "sales@shop.example", false),
+            ("ann", "x@elsewhere.net", false),
+            ("bob", "x@elsewhere.net", true),
+            ("bob", "ann@example.org", false),
+        ] {
+            let address = Address::parse(address).unwrap();
+            assert_eq!(
+                policy.may_send_as(login, &address),
+                want,
+                "{login} {address}"
+            );
+        }
+        let config = format!("{CONFIG}SENDER_MUST_BE_OWN=no\n");
+        let free = self::policy(&config, users());
+        let address = Address::parse("x@elsewhere.net").unwrap();
+        assert!(free.may_send_as("ann", &address));
     }
 
     #[test]

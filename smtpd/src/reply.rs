@@ -242,6 +242,8 @@ pub(crate) const BAD_MECHANISM: Reply = Reply::new(
 );
 pub(crate) const AUTH_FIRST: Reply =
     Reply::new(530, Status::new(5, 7, 0), "Authentication required");
+pub(crate) const NOT_YOURS: Reply =
+    Reply::new(553, Status::new(5, 7, 1), "Sender address is not yours");
 pub(crate) const AUTH_REFUSED: Reply = Reply::new(
     535,
     Status::new(5, 7, 8),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use account::{Answer, Checkpw, Mechanism, Request};
-use base::Fail;
 use base::config::PlaintextLogin;
+use base::{Address, Fail, ReversePath};
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
+use crate::access::{Question, Ruling};
 use crate::acquaintance::Acquaintances;
 use crate::message::{Message, Sender};
 use crate::policy::Policy;
@@ -69,6 +70,8 @@ pub(crate) struct Connection {
     progress: usize,
     /// The AUTH exchange that is under way with checkpw.
     conversation: Option<u64>,
+    /// Header fields that the access table puts before the next message.
+    prepend: Vec<String>,
     /// A refusal that is held back for a while, against guessing.
     penalty: Option<AuthAnswer>,
 }
@@ -117,6 +120,7 @@ impl Connection {
             progress: 0,
             conversation: None,
             penalty: None,
+            prepend: Vec::new(),
         }
     }
 
@@ -180,18 +184,28 @@ impl Connection {
                 control.close();
             }
             Action::StartTls => control.start_tls(),
-            Action::AskRoom(size) => self.ask_room(size, control),
-            Action::AskRecipient { address, may_relay } => {
-                let policy = Arc::clone(&self.shared.policy);
-                match policy.judge(&address, may_relay) {
-                    Some(verdict) => {
-                        self.step(Input::Recipient(verdict), control);
-                    }
-                    None => {
-                        let handle = control.handle();
-                        policy.look_up(address, move |v| handle.post(Done::Recipient(v)));
-                    }
-                }
+            Action::AskSender {
+                size,
+                reverse_path,
+                login,
+            } => self.ask_sender(size, &reverse_path, login.as_deref(), control),
+            Action::AskRecipient {
+                address,
+                may_relay,
+                helo,
+                reverse_path,
+            } => {
+                let answer = self.shared.policy.access(Question {
+                    client: self.sender.ip,
+                    helo: &helo,
+                    from: &reverse_path,
+                    to: &address,
+                    may_relay,
+                });
+                self.prepend.extend(answer.prepend);
+                self.prepend.sort_unstable();
+                self.prepend.dedup();
+                self.ask_recipient(address, may_relay, answer.ruling, control);
             }
             Action::Authenticate { mechanism, initial } => {
                 self.authenticate(mechanism, initial, control);
@@ -215,7 +229,8 @@ impl Connection {
             }
             Action::Begin(transaction) => {
                 self.progress = PROGRESS;
-                self.inbox = Inbox::Open(Message::new(transaction, self.sender.clone()));
+                let prepend = mem::take(&mut self.prepend);
+                self.inbox = Inbox::Open(Message::new(transaction, self.sender.clone(), prepend));
             }
             Action::Append(content) => {
                 if let Inbox::Open(message) = &mut self.inbox {
@@ -253,12 +268,59 @@ impl Connection {
         });
     }
 
-    fn ask_room(&mut self, size: u64, control: &mut Control<'_, Done>) {
-        let room = self.shared.queue.has_space(size, self.shared.spare);
-        if let Err(fail) = &room {
-            log::warn!("{fail}");
+    fn ask_sender(
+        &mut self,
+        size: u64,
+        reverse_path: &ReversePath,
+        login: Option<&str>,
+        control: &mut Control<'_, Done>,
+    ) {
+        self.prepend = Vec::new();
+        let policy = &self.shared.policy;
+        let foreign = reverse_path
+            .address()
+            .filter(|address| login.is_some_and(|login| !policy.may_send_as(login, address)));
+        let verdict = match foreign {
+            Some(address) => Err(reply::NOT_YOURS.about(&address.to_string())),
+            None => {
+                let room = self.shared.queue.has_space(size, self.shared.spare);
+                room.map_err(|fail| {
+                    log::warn!("{fail}");
+                    reply::NO_ROOM
+                })
+            }
+        };
+        self.step(Input::Sender(verdict), control);
+    }
+
+    fn ask_recipient(
+        &mut self,
+        address: Address,
+        may_relay: bool,
+        ruling: Ruling,
+        control: &mut Control<'_, Done>,
+    ) {
+        let (address, may_relay) = match ruling {
+            Ruling::GoOn => (address, may_relay),
+            // Where the operator sends it, it goes.
+            Ruling::Redirect(other) => (other, true),
+            Ruling::Refuse(refusal) => {
+                let verdict = Verdict::Refuse(refusal.about(&address.to_string()));
+                self.step(Input::Recipient(verdict), control);
+                return;
+            }
+            Ruling::Discard => {
+                self.step(Input::Recipient(Verdict::Discard(address)), control);
+                return;
+            }
+        };
+        let policy = Arc::clone(&self.shared.policy);
+        if let Some(verdict) = policy.judge(&address, may_relay) {
+            self.step(Input::Recipient(verdict), control);
+        } else {
+            let handle = control.handle();
+            policy.look_up(address, move |v| handle.post(Done::Recipient(v)));
         }
-        self.step(Input::Room(room.is_ok()), control);
     }
 
     fn spill(&mut self, control: &mut Control<'_, Done>) {

@@ -71,7 +71,7 @@ enum State {
     /// A line of an AUTH exchange by this mechanism.
     AuthLine(Mechanism),
     // From here on: an answer to one of our actions. No input is taken.
-    AskingRoom(Box<Transaction>),
+    AskingSender(Box<Transaction>),
     AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
     Authenticating(Mechanism),
@@ -130,7 +130,7 @@ impl Session {
             Input::Bytes(bytes) => consumed = self.bytes(bytes, actions),
             Input::Open => self.open(actions),
             Input::TlsUp => self.tls_up(),
-            Input::Room(room) => self.room(room, actions),
+            Input::Sender(verdict) => self.sender(verdict, actions),
             Input::Recipient(verdict) => self.recipient(verdict, actions),
             Input::Auth(answer) => self.auth_answer(answer, actions),
             Input::Queued(result) => self.queued(result, actions),
@@ -152,7 +152,7 @@ impl Session {
     /// Whether an answer is wanted; no input is taken then.
     pub(crate) fn is_waiting(&self) -> bool {
         match self.state {
-            State::AskingRoom(_)
+            State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::Committing(..)
             | State::Authenticating(_)
@@ -188,7 +188,7 @@ impl Session {
         match self.state {
             State::Greeting => Some(self.client.greet_delay),
             State::AskingRecipient(..) | State::Authenticating(_) => Some(LOOK_UP),
-            State::AskingRoom(_) | State::Committing(..) | State::Handshake => None,
+            State::AskingSender(_) | State::Committing(..) | State::Handshake => None,
             State::Idle
             | State::Mail(_)
             | State::Body(..)
@@ -418,7 +418,7 @@ impl Session {
 
     fn timeout(&mut self, actions: &mut Actions) {
         let (what, last_word) = match self.state {
-            State::AskingRoom(_) | State::Committing(..) | State::Handshake | State::Closed => {
+            State::AskingSender(_) | State::Committing(..) | State::Handshake | State::Closed => {
                 return;
             }
             State::Greeting => return self.waited(actions),

@@ -23,6 +23,8 @@ for ext in ('pipelining', 'size', '8bitmime', 'enhancedstatuscodes', 'starttls')
 s.starttls(context=ctx)
 s.login('alice', 'alice')
 s.sendmail('alice@yubin.test', ['alice@yubin.test'], b'Subject: one\\r\\n\\r\\nx\\r\\n')
+try: s.sendmail('bob@yubin.test', ['alice@yubin.test'], b'Subject: forged\\r\\n\\r\\nx\\r\\n'); assert False
+except smtplib.SMTPSenderRefused as e: assert e.smtp_code == 553, e
 try:
     s.sendmail('alice@yubin.test', ['nobody@yubin.test'], b'x'); assert False
 except smtplib.SMTPRecipientsRefused as e: assert e.recipients['nobody@yubin.test'][0] == 550
@@ -40,6 +42,10 @@ s.quit()
     );
     let mbox = inbox(&host, 2);
     assert!(mbox.contains("with ESMTPSA"), "{mbox}");
+    // RFC 6409 8: what was missing is there.
+    for field in ["\nFrom: <alice@yubin.test>", "\nDate: ", "\nMessage-ID: <"] {
+        assert_eq!(mbox.matches(field).count(), 2, "{field} {mbox}");
+    }
 }
 
 #[test]

@@ -197,6 +197,74 @@ fn aliases_details_and_lists() {
     assert!(bounce.contains("self@yubin.test"), "{bounce}");
 }
 
+/// yubin-access(5), yubin-senders(5)
+#[test]
+fn the_operators_tables_decide_at_rcpt() {
+    let host = Host::started("MY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\n");
+    host.write(
+        "etc/yubin/access",
+        "helo liar.example 550 5.7.1 you are not\nfrom spam@else.where DISCARD\n\
+         from else.where PREPEND X-Else: where\nto bob@yubin.test REDIRECT alice@yubin.test\n\
+         to closed@yubin.test REDIRECT nobody@yubin.test\n",
+    );
+    wait_for("the table", || {
+        let mut smtp = Smtp::connect(host.smtp).unwrap();
+        smtp.ask("EHLO liar.example").unwrap();
+        smtp.ask("MAIL FROM:<a@b.c>").unwrap();
+        let reply = smtp.ask("RCPT TO:<alice@yubin.test>").unwrap();
+        reply
+            .starts_with("550 5.7.1 <alice@yubin.test>: you are not")
+            .then_some(())
+    });
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    smtp.ask("EHLO honest.example").unwrap();
+    let discarded = smtp.message(
+        "spam@else.where",
+        &["alice@yubin.test"],
+        "Subject: spam\r\n\r\nx\r\n",
+    );
+    assert!(discarded.unwrap().contains("discarded"));
+    let both = ["bob@yubin.test", "alice@yubin.test"];
+    smtp.message("x@else.where", &both, "Subject: ham\r\n\r\nx\r\n")
+        .unwrap();
+    smtp.ask("MAIL FROM:<x@else.where>").unwrap();
+    let reply = smtp.ask("RCPT TO:<closed@yubin.test>").unwrap();
+    assert!(
+        reply.starts_with("550 5.1.1 <nobody@yubin.test>"),
+        "{reply}"
+    );
+    smtp.ask("RSET").unwrap();
+    // What was put before one message is not put before the next.
+    smtp.message(
+        "x@b.c",
+        &["alice@yubin.test"],
+        "Subject: plain\r\n\r\nx\r\n",
+    )
+    .unwrap();
+    let mbox = host.wait_for_mail("alice", 2);
+    assert_eq!(mbox.matches("X-Else: where").count(), 1, "{mbox}");
+    assert!(
+        mbox.contains("Subject: ham") && !mbox.contains("Subject: spam"),
+        "{mbox}"
+    );
+    assert_eq!(host.mbox("bob"), "");
+
+    // A mistake is named, and what was read before stays.
+    host.write("etc/yubin/access", "from x@y MAYBE\n");
+    wait_for("the complaint", || {
+        let mut smtp = Smtp::connect(host.smtp).unwrap();
+        smtp.ask("EHLO liar.example").unwrap();
+        smtp.ask("MAIL FROM:<a@b.c>").unwrap();
+        let reply = smtp.ask("RCPT TO:<alice@yubin.test>").unwrap();
+        assert!(reply.starts_with("550 5.7.1"), "{reply}");
+        host.log()
+            .contains("access:1: `MAYBE' is no action")
+            .then_some(())
+    });
+    let out = host.run("smtpd", &["-n"], b"");
+    assert_eq!(out.status.code(), Some(78), "{out:?}");
+}
+
 #[test]
 fn nobody_relays_who_may_not() {
     let host = Host::started("MY_NETWORKS=192.0.2.0/24\n");

@@ -16,5 +16,6 @@ pub mod header;
 pub mod parameter;
 mod scan;
 pub mod structure;
+pub mod submitted;
 pub mod token;
 pub mod words;

@@ -104,10 +104,26 @@ impl World {
                     assert!(self.pending.is_empty(), "the loop would close here");
                     self.happen(Input::TlsUp);
                 }
-                Action::AskRoom(_) => self.happen(Input::Room(!self.full)),
+                Action::AskSender {
+                    reverse_path,
+                    login,
+                    ..
+                } => {
+                    let own = reverse_path
+                        .address()
+                        .is_none_or(|a| a.local().as_str() == "ann");
+                    let verdict = match self.full {
+                        true => Err(reply::NO_ROOM),
+                        false if login.is_some() && !own => Err(reply::NOT_YOURS.about("it")),
+                        false => Ok(()),
+                    };
+                    self.happen(Input::Sender(verdict));
+                }
                 // The user whose look-up never ends.
                 Action::AskRecipient { address, .. } if address.local().as_str() == "slow" => (),
-                Action::AskRecipient { address, may_relay } => {
+                Action::AskRecipient {
+                    address, may_relay, ..
+                } => {
                     let verdict = match (address.domain().as_str(), address.local().as_str()) {
                         ("example.org", "ann" | "bob") => Verdict::Local(address),
                         ("mx.example.org", name) if name.eq_ignore_ascii_case("postmaster") => {

@@ -83,24 +83,32 @@ impl Session {
             helo: hello.name.clone(),
             protocol: protocol(hello.extended, self.tls, self.login.is_some()),
             login: self.login.clone(),
+            submitted: self.client.submission || self.login.is_some(),
         });
-        actions.push(Action::AskRoom(size));
-        self.enter(State::AskingRoom(transaction));
+        actions.push(Action::AskSender {
+            size,
+            reverse_path: transaction.reverse_path.clone(),
+            login: self.login.clone(),
+        });
+        self.enter(State::AskingSender(transaction));
     }
 
-    pub(super) fn room(&mut self, room: bool, actions: &mut Actions) {
+    pub(super) fn sender(&mut self, verdict: Result<(), Reply>, actions: &mut Actions) {
         let held = self.take(|state| match state {
-            State::AskingRoom(transaction) => Ok(transaction),
+            State::AskingSender(transaction) => Ok(transaction),
             other => Err(other),
         });
         let Some(transaction) = held else { return };
-        if room {
-            self.enter(State::Mail(transaction));
-            actions.push(Action::Reply(reply::SENDER_OK));
-        } else {
-            let from = transaction.reverse_path.to_string();
-            self.log_reject("MAIL", &reply::NO_ROOM, &from, None, actions);
-            actions.push(Action::Reply(reply::NO_ROOM));
+        match verdict {
+            Ok(()) => {
+                self.enter(State::Mail(transaction));
+                actions.push(Action::Reply(reply::SENDER_OK));
+            }
+            Err(refusal) => {
+                let from = transaction.reverse_path.to_string();
+                self.log_reject("MAIL", &refusal, &from, None, actions);
+                actions.push(Action::Reply(refusal));
+            }
         }
     }
 
@@ -127,6 +135,8 @@ impl Session {
         actions.push(Action::AskRecipient {
             address: address.clone(),
             may_relay,
+            helo: transaction.helo.clone(),
+            reverse_path: transaction.reverse_path.clone(),
         });
         let asked = Recipient {
             address,

@@ -544,6 +544,12 @@ fn submission_is_for_our_own_users() {
         S: 530 5.7.0 Authentication required
         C: AUTH PLAIN AGFubgBzZWNyZXQ=
         S: 235 2.7.0 Authentication successful
+        C: MAIL FROM:<bob@example.org>
+        S: 553 5.7.1 <it>: Sender address is not yours
+        C: MAIL FROM:<>
+        S: 250 2.1.0 Ok
+        C: RSET
+        S: 250 2.0.0 Ok
         C: MAIL FROM:<ann@example.org>
         S: 250 2.1.0 Ok
         ",

@@ -45,8 +45,8 @@ pub(crate) enum Input<'a> {
     Open,
     Bytes(&'a [u8]),
     TlsUp,
-    /// Answer to [`Action::AskRoom`].
-    Room(bool),
+    /// Answer to [`Action::AskSender`]: why the message is not to begin.
+    Sender(Result<(), Reply>),
     /// Answer to [`Action::AskRecipient`].
     Recipient(Verdict),
     /// Answer to [`Action::Authenticate`] and [`Action::Respond`].
@@ -66,11 +66,17 @@ pub(crate) enum Input<'a> {
 pub(crate) enum Action {
     Reply(Reply),
     StartTls,
-    /// Is there room for a message of so many octets (0: not said)?
-    AskRoom(u64),
+    /// Is there room for a message of so many octets (0: not said), and may it have this sender?
+    AskSender {
+        size: u64,
+        reverse_path: ReversePath,
+        login: Option<String>,
+    },
     AskRecipient {
         address: Address,
         may_relay: bool,
+        helo: String,
+        reverse_path: ReversePath,
     },
     Authenticate {
         mechanism: Mechanism,
@@ -134,6 +140,8 @@ pub(crate) struct Transaction {
     /// RFC 3848.
     pub(crate) protocol: &'static str,
     pub(crate) login: Option<String>,
+    /// It comes from its author, one of our users: what it lacks is added.
+    pub(crate) submitted: bool,
 }
 
 impl Transaction {

@@ -64,6 +64,21 @@ pub const KEYS: &[Key] = &[
         "how long a stranger waits for our greeting, once a day",
     ),
     key(
+        "SENDER_MUST_BE_OWN",
+        "yes",
+        "whether who logs in may send under his own addresses only",
+    ),
+    key(
+        "SENDERS_FILE",
+        "/etc/yubin/senders",
+        "whose login may send under which other address",
+    ),
+    key(
+        "ACCESS_FILE",
+        "/etc/yubin/access",
+        "whom and what smtpd does not want",
+    ),
+    key(
         "PLAINTEXT_LOGIN",
         "loopback",
         "login without TLS: yes, no, or from loopback only",

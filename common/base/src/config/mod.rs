@@ -50,6 +50,9 @@ pub struct Config {
     pub my_networks: Vec<Network>,
     /// How long a stranger waits for the SMTP greeting, a minute at most.
     pub greet_delay: Duration,
+    pub sender_must_be_own: bool,
+    pub senders_file: PathBuf,
+    pub access_file: PathBuf,
     pub plaintext_login: PlaintextLogin,
 
     // Listeners; port 0 is off
@@ -159,6 +162,9 @@ impl Config {
             dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
             my_networks: get.list("MY_NETWORKS", value::network)?,
             greet_delay: time("GREET_DELAY")?,
+            sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
+            senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
+            access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
             smtp_port: port("SMTP_PORT")?,

@@ -39,6 +39,17 @@ pub struct Network {
 }
 
 impl Network {
+    /// `192.0.2.0/24`, `2001:db8::/32`, or one address; the error says what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        network(text)
+    }
+
+    /// How many of its bits are common to its addresses, of 128: an IPv4 network has 96 more than it
+    /// is written with.
+    pub fn prefix(&self) -> u32 {
+        self.mask.count_ones()
+    }
+
     /// Whether `ip` is one of them. IPv4 in IPv6's mapped form counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         mapped(ip) & self.mask == self.bits

@@ -3,12 +3,12 @@
 //! them (RFC 5321 4.4). Nothing that is there is changed. What has been through more hosts than
 //! HOP_LIMIT allows is qrun's, which bounces it.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, Read};
 use std::time::SystemTime;
 
 use base::date::{self, Date};
 use base::{Address, Domain, Fail, LocalPart, ReversePath};
+use mime::submitted::{self, Names};
 use nix::unistd::{Uid, User};
 use queue::{Dropped, Entry, Lane, Source, Verdict};
 use rules::Mailer;
@@ -112,70 +112,10 @@ fn prologue(
     let date = Date::local(date::unix(now)).rfc5322().to_string();
     let mut out =
         format!("Received: by {host} (yubin, from userid {uid})\r\n\tid {id}; {date}\r\n");
-    let names = Names::of(header);
-    // RFC 5322 3.6.6: what was resent has its own author and date above the first ones.
-    if !names.has("From") && !names.has("Resent-From") {
-        let _fits = write!(out, "From: <{from}>\r\n");
-    }
-    if !names.has("Date") && !names.has("Resent-Date") {
-        let _fits = write!(out, "Date: {date}\r\n");
-    }
-    if !names.has("Message-ID") && !names.has("Resent-Message-ID") {
-        let _fits = write!(out, "Message-ID: <{id}@{host}>\r\n");
-    }
-    if !names.separated {
-        out.push_str("\r\n");
-    }
+    let from = from.to_string();
+    let message_id = format!("{id}@{host}");
+    out.push_str(&submitted::missing(header, Some(&from), &date, &message_id));
     out.into_bytes()
-}
-
-/// The names of a header's fields.
-struct Names<'a> {
-    all: Vec<&'a [u8]>,
-    /// An empty line ends the header. Without one the first line that is no field is the body's,
-    /// and the empty line has to be ours, unless fields of its own would then be cut off.
-    separated: bool,
-}
-
-impl<'a> Names<'a> {
-    fn of(header: &'a [u8]) -> Self {
-        let mut all = Vec::new();
-        for line in header.split_inclusive(|b| *b == b'\n') {
-            if line.trim_ascii().is_empty() {
-                return Self {
-                    all,
-                    separated: true,
-                };
-            }
-            if line.starts_with(b" ") || line.starts_with(b"\t") {
-                continue;
-            }
-            let name = line
-                .split(|b| *b == b':')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii_end();
-            let is_field = name.len() < line.len()
-                && !name.is_empty()
-                && name.iter().all(|b| (0x21..=0x7e).contains(b));
-            if !is_field || !line.contains(&b':') {
-                break;
-            }
-            all.push(name);
-        }
-        // A header without a body needs no line; a body without a header does.
-        let separated = !all.is_empty();
-        Self { all, separated }
-    }
-
-    fn count(&self, name: &str) -> usize {
-        let same = |n: &&&[u8]| n.eq_ignore_ascii_case(name.as_bytes());
-        self.all.iter().filter(same).count()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.count(name) > 0
-    }
 }
 
 #[cfg(test)]
