@@ -1,10 +1,12 @@
 //! Whom and what the operator does not want, or wants: the file `access`, with the actions of
 //! Postfix's access(5).
 //!
-//!     client 192.0.2.0/24      REJECT no mail from here
-//!     helo   .dialup.example   450 4.7.1 use your provider's relay
-//!     from   spam@example.com  DISCARD
-//!     to     old@example.org   REDIRECT new@example.org
+//! ```text
+//! client 192.0.2.0/24      REJECT no mail from here
+//! helo   .dialup.example   450 4.7.1 use your provider's relay
+//! from   spam@example.com  DISCARD
+//! to     old@example.org   REDIRECT new@example.org
+//! ```
 //!
 //! It is asked at each RCPT: client, helo, from, to, in this order. What the first three say is for
 //! strangers only, not for who may relay. OK ends the questions and does not open the host for

@@ -1,8 +1,10 @@
 //! Whose login may send under which address (RFC 6409 6.1): the file `senders`.
 //!
-//!     news@example.org    ann, bob
-//!     @shop.example       carl
-//!     *                   dan
+//! ```text
+//! news@example.org    ann, bob
+//! @shop.example       carl
+//! *                   dan
+//! ```
 //!
 //! An address that stands here belongs to those logins only, a domain to them beside the addresses
 //! that stand here by themselves. For all others it is the address's own user who owns it; `*` gives the
