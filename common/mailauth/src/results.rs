@@ -13,7 +13,7 @@ use std::net::IpAddr;
 pub use authserv::is_ours;
 
 use crate::arc::Chain;
-use crate::dkim::{Outcome, Verdict};
+use crate::dkim::{Algorithm, Outcome, Verdict};
 
 /// Octets in a line, without its CRLF.
 const LINE: usize = 76;
@@ -91,10 +91,19 @@ pub enum Finding {
         policy: Option<String>,
     },
     /// `client`: who gave us the message (RFC 8617 10.2).
-    Arc { chain: Chain, client: Option<IpAddr> },
+    Arc {
+        chain: Chain,
+        client: Option<IpAddr>,
+    },
     /// `mailbox`: who logged in (smtp.auth).
-    Auth { result: Auth, mailbox: Option<String> },
-    Iprev { result: Iprev, ip: IpAddr },
+    Auth {
+        result: Auth,
+        mailbox: Option<String>,
+    },
+    Iprev {
+        result: Iprev,
+        ip: IpAddr,
+    },
 }
 
 /// One field.
@@ -177,8 +186,11 @@ impl Results {
         let identity = verdict.identity.as_ref().map(ToString::to_string);
         self.property("header.i", identity.as_deref());
         self.property("header.s", name(&verdict.selector).as_deref());
-        self.property("header.a", verdict.algorithm.map(|a| a.as_str()));
-        self.property("header.b", Some(verdict.b.as_str()).filter(|b| !b.is_empty()));
+        self.property("header.a", verdict.algorithm.map(Algorithm::as_str));
+        self.property(
+            "header.b",
+            Some(verdict.b.as_str()).filter(|b| !b.is_empty()),
+        );
     }
 
     fn arc(&mut self, chain: &Chain, client: Option<IpAddr>) {
@@ -286,7 +298,7 @@ mod tests {
             domain: "example.net".parse().ok(),
             selector: "s1".parse().ok(),
             identity: None,
-            algorithm: Some(crate::dkim::Algorithm::RsaSha256),
+            algorithm: Some(Algorithm::RsaSha256),
             key_bits: Some(2048),
             testing: false,
             unsigned: 0,
@@ -329,9 +341,18 @@ mod tests {
             (vec![Finding::NoDkim], ";\r\n\tdkim=none\r\n"),
             (
                 vec![
-                    Finding::Arc { chain: Chain::Pass { oldest_pass: 2 }, client: Some(ip) },
-                    Finding::Iprev { result: Iprev::Fail, ip },
-                    Finding::Auth { result: Auth::Pass, mailbox: Some("ann".into()) },
+                    Finding::Arc {
+                        chain: Chain::Pass { oldest_pass: 2 },
+                        client: Some(ip),
+                    },
+                    Finding::Iprev {
+                        result: Iprev::Fail,
+                        ip,
+                    },
+                    Finding::Auth {
+                        result: Auth::Pass,
+                        mailbox: Some("ann".into()),
+                    },
                 ],
                 ";\r\n\tarc=pass header.oldest-pass=2 smtp.remote-ip=\"2001:db8::1\"\
                  ;\r\n\tiprev=fail policy.iprev=\"2001:db8::1\"\
@@ -366,8 +387,14 @@ mod tests {
         }
         assert_eq!(results.value(&"x".repeat(9999)).len(), MAX_VALUE);
         let results = Results::new("x", true);
-        assert_eq!(results.value("j\u{f6}\u{85}@\u{fc}.example"), "\"j\u{f6}?@\u{fc}.example\"");
-        assert_eq!(results.value("j\u{f6}@\u{fc}.example"), "j\u{f6}@\u{fc}.example");
+        assert_eq!(
+            results.value("j\u{f6}\u{85}@\u{fc}.example"),
+            "\"j\u{f6}?@\u{fc}.example\""
+        );
+        assert_eq!(
+            results.value("j\u{f6}@\u{fc}.example"),
+            "j\u{f6}@\u{fc}.example"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::dkim::Header;
 use crate::dkim::header::Field;
-use crate::dkim::signature::{Form, Signature, Signer};
+use crate::dkim::signature::{Bad, Form, Signature, Signer};
 use crate::dkim::tags::{Tags, number};
 use crate::results::authserv;
 
@@ -86,8 +86,9 @@ fn row<'h>(
 }
 
 fn set(results: Field<'_>, message: Field<'_>, seal: Field<'_>) -> Result<Set, &'static str> {
-    let message_tags = Tags::parse(message.value).map_err(|_| "ARC-Message-Signature not readable")?;
-    let signature = Signature::read(&message_tags, Form::Arc).map_err(|bad| bad.why())?;
+    let message_tags =
+        Tags::parse(message.value).map_err(|_| "ARC-Message-Signature not readable")?;
+    let signature = Signature::read(&message_tags, Form::Arc).map_err(Bad::why)?;
     if signature.signs(SEAL) {
         return Err("ARC-Message-Signature signs a seal");
     }
@@ -98,7 +99,7 @@ fn set(results: Field<'_>, message: Field<'_>, seal: Field<'_>) -> Result<Set, &
     Ok(Set {
         results: behind_instance(results.value).to_vec(),
         message: signature,
-        seal: Signer::read(&seal_tags).map_err(|bad| bad.why())?,
+        seal: Signer::read(&seal_tags).map_err(Bad::why)?,
         cv: match seal_tags.value("cv") {
             Some(cv) if cv.eq_ignore_ascii_case(b"none") => Cv::None,
             Some(cv) if cv.eq_ignore_ascii_case(b"pass") => Cv::Pass,
@@ -185,7 +186,10 @@ mod tests {
             (one("x", "1", "1"), "ARC field without an instance"),
             (one("1", "x", "1"), "ARC field without an instance"),
             (one("1", "1", "100"), "ARC field without an instance"),
-            (seal("1", "pass") + &ams("1", "") + &aar("1"), "cv= does not fit its instance"),
+            (
+                seal("1", "pass") + &ams("1", "") + &aar("1"),
+                "cv= does not fit its instance",
+            ),
             (seal("1", "x") + &ams("1", "") + &aar("1"), "cv= missing"),
             (
                 seal("1", "fail") + &ams("1", "") + &aar("1"),
@@ -221,7 +225,11 @@ mod tests {
         ];
         for (value, instance, behind) in table {
             assert_eq!(results_instance(value.as_bytes()), *instance, "{value}");
-            assert_eq!(behind_instance(value.as_bytes()), behind.as_bytes(), "{value}");
+            assert_eq!(
+                behind_instance(value.as_bytes()),
+                behind.as_bytes(),
+                "{value}"
+            );
         }
     }
 }

@@ -59,7 +59,9 @@ impl Bodies {
     pub fn feed(&mut self, octets: &[u8]) {
         for running in [&mut self.simple, &mut self.relaxed].into_iter().flatten() {
             let counter = &mut running.counter;
-            running.body.feed(octets, &mut |octets| counter.update(octets));
+            running
+                .body
+                .feed(octets, &mut |octets| counter.update(octets));
         }
     }
 
@@ -200,7 +202,12 @@ mod tests {
             text.chunks(part).for_each(|octets| bodies.feed(octets));
             let hashes = bodies.finish();
             let relaxed_hash = |length| hashes.hash(Canonical::Relaxed, length);
-            let some = |octets: &[u8], beyond| Ok(BodyHash { sha256: of(octets), beyond });
+            let some = |octets: &[u8], beyond| {
+                Ok(BodyHash {
+                    sha256: of(octets),
+                    beyond,
+                })
+            };
             assert_eq!(relaxed_hash(None), some(relaxed, 0));
             assert_eq!(relaxed_hash(Some(0)), some(b"", 16));
             assert_eq!(relaxed_hash(Some(3)), some(b"one", 13));

@@ -251,7 +251,11 @@ mod tests {
         ("a\r\n", "a\r\n", "a\r\n"),
         ("a \r\n \r\n", "a\r\n", "a \r\n \r\n"),
         ("\r\n\r\na", "\r\n\r\na\r\n", "\r\n\r\na\r\n"),
-        ("a\t \tb\r\n\r\nc  ", "a b\r\n\r\nc\r\n", "a\t \tb\r\n\r\nc  \r\n"),
+        (
+            "a\t \tb\r\n\r\nc  ",
+            "a b\r\n\r\nc\r\n",
+            "a\t \tb\r\n\r\nc  \r\n",
+        ),
         ("a\rb\nc\r\r\n", "a\rb\nc\r\r\n", "a\rb\nc\r\r\n"),
         ("a \r", "a \r\r\n", "a \r\r\n"),
         ("\n", "\n\r\n", "\n\r\n"),
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn bodies_in_any_parts() {
         for (text, relaxed, simple) in BODIES {
-            for (canonical, wanted) in [(Canonical::Relaxed, relaxed), (Canonical::Simple, simple)] {
+            for (canonical, wanted) in [(Canonical::Relaxed, relaxed), (Canonical::Simple, simple)]
+            {
                 let bytes = text.as_bytes();
                 assert_eq!(body(canonical, &[bytes]), *wanted, "{text:?}");
                 let single: Vec<&[u8]> = bytes.chunks(1).collect();

@@ -68,9 +68,18 @@ mod tests {
             assert_eq!(only(BIT_STRING, &der[..der.len() - 1]), None);
             let more = [der.as_slice(), &[1]].concat();
             assert_eq!(only(BIT_STRING, &more), None);
-            assert_eq!(take(BIT_STRING, &more), Some((content.as_slice(), &[1][..])));
+            assert_eq!(
+                take(BIT_STRING, &more),
+                Some((content.as_slice(), &[1][..]))
+            );
         }
-        for wrong in [&[][..], &[2], &[2, 0x80], &[2, 0x83, 0, 0, 0], &[2, 0x82, 1]] {
+        for wrong in [
+            &[][..],
+            &[2],
+            &[2, 0x80],
+            &[2, 0x83, 0, 0, 0],
+            &[2, 0x82, 1],
+        ] {
             assert_eq!(take(INTEGER, wrong), None);
         }
     }

@@ -73,7 +73,11 @@ impl Header {
     }
 
     fn places(&self, name: &[u8]) -> &[usize] {
-        self.0.names.get(name).map(Vec::as_slice).unwrap_or_default()
+        self.0
+            .names
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     fn field(&self, at: usize) -> Option<Field<'_>> {
@@ -146,7 +150,11 @@ mod tests {
         ];
         for (names, wanted) in table {
             let mut out = Vec::new();
-            header.choose(names.as_bytes().split(|b| *b == b':'), Canonical::Relaxed, &mut out);
+            header.choose(
+                names.as_bytes().split(|b| *b == b':'),
+                Canonical::Relaxed,
+                &mut out,
+            );
             assert_eq!(String::from_utf8(out).unwrap(), wanted, "{names}");
         }
         assert_eq!(header.count("a"), 2);

@@ -36,7 +36,10 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Public {
     /// RFC 8017 A.1.1 RSAPublicKey in DER.
-    Rsa { der: Vec<u8>, bits: usize },
+    Rsa {
+        der: Vec<u8>,
+        bits: usize,
+    },
     Ed25519([u8; 32]),
 }
 
@@ -96,11 +99,16 @@ impl Key {
         if tags.value("v").is_some() && tags.first() != Some((b"v", b"DKIM1")) {
             return Err(KeyError::Bad("key record of another version"));
         }
-        let p = tags.value("p").ok_or(KeyError::Bad("no key in the key record"))?;
+        let p = tags
+            .value("p")
+            .ok_or(KeyError::Bad("no key in the key record"))?;
         if p.is_empty() {
             return Err(KeyError::Revoked);
         }
-        if tags.value("h").is_some_and(|h| !items(h).any(|hash| hash == b"sha256")) {
+        if tags
+            .value("h")
+            .is_some_and(|h| !items(h).any(|hash| hash == b"sha256"))
+        {
             return Err(KeyError::Bad("key not for SHA-256"));
         }
         let for_mail = |s| items(s).any(|service| matches!(service, b"*" | b"email"));
@@ -221,7 +229,10 @@ mod tests {
             ("v=DKIM1; k=ed25519; p=ED", "ed25519-sha256 256"),
             ("k=ed25519; p=ED; t=y:s", "ed25519-sha256 256 y s"),
             ("k=ed25519; p=ED; t= s : x", "ed25519-sha256 256 s"),
-            ("k=ed25519; p=ED; h=sha1:sha256; s=email; n=a note; g=x", "ed25519-sha256 256"),
+            (
+                "k=ed25519; p=ED; h=sha1:sha256; s=email; n=a note; g=x",
+                "ed25519-sha256 256",
+            ),
             ("k=ed25519; p=ED; s=*", "ed25519-sha256 256"),
             ("v=DKIM1; p=", "key revoked"),
             ("v=DKIM1; k=rsa", "no key in the key record"),
@@ -255,7 +266,10 @@ mod tests {
             let mut modulus = vec![0u8];
             modulus.extend((0..bits.div_ceil(8)).map(|_| 0xffu8));
             modulus[1] >>= (8 - bits % 8) % 8;
-            let both = [der::put(der::INTEGER, &modulus), der::put(der::INTEGER, &[1, 0, 1])];
+            let both = [
+                der::put(der::INTEGER, &modulus),
+                der::put(der::INTEGER, &[1, 0, 1]),
+            ];
             rsa(&der::put(der::SEQUENCE, &both.concat()))
         };
         for bits in [512, 1023, 4097, 8192] {

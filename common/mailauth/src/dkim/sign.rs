@@ -224,7 +224,9 @@ impl Key {
             ("ENCRYPTED PRIVATE KEY", _) => Err(
                 "encrypted, write it without a passphrase: openssl pkey -in FILE -out FILE".into(),
             ),
-            _ => Err("neither RSA nor Ed25519, write one with: openssl genrsa -out FILE 2048".into()),
+            _ => {
+                Err("neither RSA nor Ed25519, write one with: openssl genrsa -out FILE 2048".into())
+            }
         }
     }
 
@@ -232,8 +234,13 @@ impl Key {
         match self {
             Self::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), data, &mut signature)
-                    .map_err(|_| NotSigned::Crypto)?;
+                pair.sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    data,
+                    &mut signature,
+                )
+                .map_err(|_| NotSigned::Crypto)?;
                 Ok(signature)
             }
             Self::Ed25519(pair) => {
@@ -324,7 +331,10 @@ mod tests {
         );
         assert_eq!(names(&Header::new(b"To: b\r\n")), Err(NotSigned::NoFrom));
         let many = "To: a\r\n".repeat(MAX_FIELDS) + "From: b\r\n";
-        assert_eq!(names(&Header::new(many.as_bytes())), Err(NotSigned::TooManyFields));
+        assert_eq!(
+            names(&Header::new(many.as_bytes())),
+            Err(NotSigned::TooManyFields)
+        );
     }
 
     #[test]
@@ -339,7 +349,11 @@ mod tests {
             ("s", "", "no unencrypted PEM key"),
             ("a b", "", "a b._domainkey.example.org is no name"),
             ("[192.0.2.1]", "", "is no name"),
-            ("s", &block("RSA PRIVATE KEY"), "must have 2048 to 4096 bits"),
+            (
+                "s",
+                &block("RSA PRIVATE KEY"),
+                "must have 2048 to 4096 bits",
+            ),
             ("s", &block("ENCRYPTED PRIVATE KEY"), "openssl pkey"),
             ("s", &block("EC PRIVATE KEY"), "neither RSA nor Ed25519"),
             ("s", &block("PRIVATE KEY"), "neither RSA nor Ed25519"),

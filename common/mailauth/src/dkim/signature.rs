@@ -342,14 +342,29 @@ mod tests {
             ("a=ed25519-sha256", "example.net sel simple/simple"),
             ("c=relaxed", "example.net sel relaxed/simple"),
             ("c=simple/relaxed", "example.net sel simple/relaxed"),
-            ("d=Example.NET;s=2024.A_b", "example.net 2024.a_b simple/simple"),
+            (
+                "d=Example.NET;s=2024.A_b",
+                "example.net 2024.a_b simple/simple",
+            ),
             ("s=20240101", "example.net 20240101 simple/simple"),
-            ("d=b\u{fc}cher.example", "xn--bcher-kva.example sel simple/simple"),
+            (
+                "d=b\u{fc}cher.example",
+                "xn--bcher-kva.example sel simple/simple",
+            ),
             ("l=12", "example.net sel simple/simple l=12"),
-            ("i=@a.example.net", "example.net sel simple/simple i=@a.example.net"),
+            (
+                "i=@a.example.net",
+                "example.net sel simple/simple i=@a.example.net",
+            ),
             ("i=jo=40x= 20@example.net", "syntax: i= is no identity"),
-            ("i=jo=20e@Example.net", "example.net sel simple/simple i=jo e@example.net"),
-            ("q=x/y : dns/txt;z=From:a|To:b;y=unknown", "example.net sel simple/simple"),
+            (
+                "i=jo=20e@Example.net",
+                "example.net sel simple/simple i=jo e@example.net",
+            ),
+            (
+                "q=x/y : dns/txt;z=From:a|To:b;y=unknown",
+                "example.net sel simple/simple",
+            ),
             ("t=1;x=2", "example.net sel simple/simple"),
             ("v=2", "refused: unknown version"),
             ("v=", "syntax: v= missing"),
@@ -389,6 +404,9 @@ mod tests {
     #[test]
     fn h_has_a_bound() {
         let names = "To:".repeat(MAX_NAMES);
-        assert_eq!(say(&format!("h={names}From")), "refused: too many names in h=");
+        assert_eq!(
+            say(&format!("h={names}From")),
+            "refused: too many names in h="
+        );
     }
 }

@@ -202,7 +202,9 @@ impl Message<'_> {
         // 3.6.1, t=s.
         let elsewhere = |identity: &Identity| identity.domain != signature.domain;
         if key.strict && signature.identity.as_ref().is_some_and(elsewhere) {
-            return Err(Outcome::PermError("key not for names below its domain".into()));
+            return Err(Outcome::PermError(
+                "key not for names below its domain".into(),
+            ));
         }
         let mut data = Vec::new();
         let names = signature.names.iter().map(Vec::as_slice);

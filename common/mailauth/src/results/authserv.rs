@@ -68,7 +68,10 @@ pub(crate) fn head(value: &[u8]) -> Option<Head> {
 ///
 /// ARC-Authentication-Results are not meant: they are sealed.
 pub fn is_ours(name: &[u8], value: &[u8], authserv_id: &str) -> bool {
-    if !name.trim_ascii().eq_ignore_ascii_case(b"authentication-results") {
+    if !name
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"authentication-results")
+    {
         return false;
     }
     let ours = plain(authserv_id);
@@ -129,12 +132,20 @@ mod tests {
             ("; mx.example.org", false),
         ];
         for (value, wanted) in table {
-            let found = is_ours(b"Authentication-Results", value.as_bytes(), "mx.example.org");
+            let found = is_ours(
+                b"Authentication-Results",
+                value.as_bytes(),
+                "mx.example.org",
+            );
             assert_eq!(found, wanted, "{value:?}");
         }
         assert!(is_ours(b"AUTHENTICATION-RESULTS ", b"a; none", "A"));
         assert!(!is_ours(b"ARC-Authentication-Results", b"a; none", "a"));
-        assert!(is_ours(b"Authentication-Results", "b\u{fc}cher.example;".as_bytes(), "xn--bcher-kva.example"));
+        assert!(is_ours(
+            b"Authentication-Results",
+            "b\u{fc}cher.example;".as_bytes(),
+            "xn--bcher-kva.example"
+        ));
     }
 
     #[test]
