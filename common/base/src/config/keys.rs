@@ -79,6 +79,11 @@ pub const KEYS: &[Key] = &[
         "whom and what smtpd does not want",
     ),
     key(
+        "DKIM_KEYS",
+        "/etc/yubin/dkim",
+        "DOMAIN/SELECTOR.pem: keys that sign what our users send",
+    ),
+    key(
         "PLAINTEXT_LOGIN",
         "loopback",
         "login without TLS: yes, no, or from loopback only",

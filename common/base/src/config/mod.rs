@@ -53,6 +53,7 @@ pub struct Config {
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
+    pub dkim_keys: PathBuf,
     pub plaintext_login: PlaintextLogin,
 
     // Listeners; port 0 is off
@@ -165,6 +166,7 @@ impl Config {
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
+            dkim_keys: get.one("DKIM_KEYS", |p| Ok(root.path(p)))?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
             smtp_port: port("SMTP_PORT")?,

@@ -15,6 +15,7 @@ mod report;
 mod runner;
 mod schedule;
 mod session;
+mod signing;
 mod world;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use getopts::{Options, ParsingStyle};
 use queue::Queue;
 
 use crate::runner::{Mode, Runner};
+use crate::signing::Signing;
 use crate::world::World;
 
 const USAGE: &str = "usage: qrun [-hnqV] [-f file]";
@@ -101,6 +103,9 @@ fn check(file: Option<&Path>) -> Result<(), Fail> {
     let config = Config::load(&root, file)?;
     if let Some(zone) = &config.dns_zone_file {
         dns::Zone::load(zone)?;
+    }
+    for record in Signing::open(&config)?.records() {
+        base::say(&record);
     }
     base::say("configuration good");
     Ok(())

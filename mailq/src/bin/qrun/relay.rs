@@ -35,6 +35,8 @@ pub(crate) struct Relay<'a> {
     now: SystemTime,
     /// When what is deferred now is tried again.
     next: SystemTime,
+    /// The signatures, once they are made.
+    signatures: Option<String>,
     /// What was passed on to a server that does not report successes.
     unreported: Vec<usize>,
 }
@@ -73,6 +75,7 @@ impl<'a> Relay<'a> {
             again,
             now,
             next,
+            signatures: None,
             unreported: Vec::new(),
         }
     }

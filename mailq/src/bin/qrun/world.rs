@@ -11,6 +11,7 @@ use net::tls::Connector;
 use rules::Router;
 
 use crate::schedule::Backoff;
+use crate::signing::Signing;
 
 /// What an attempt needs besides the message.
 pub(crate) struct World {
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) lifetime: Duration,
     pub(crate) message_size_limit: u64,
     pub(crate) hop_limit: usize,
+    pub(crate) signing: Signing,
     smtp_port: u16,
     addresses: Vec<IpAddr>,
 }
@@ -43,6 +45,7 @@ impl World {
             lifetime: config.queue_lifetime,
             message_size_limit: config.message_size_limit,
             hop_limit: config.hop_limit,
+            signing: Signing::open(config)?,
             smtp_port: config.smtp_port,
             addresses: rules::own_addresses(),
         })

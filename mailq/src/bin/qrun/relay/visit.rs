@@ -1,6 +1,7 @@
 //! The conversations of an attempt: destination, hosts, transactions, and what they leave open.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use base::{Fail, Status};
@@ -167,8 +168,13 @@ impl Relay<'_> {
         ways: &[&Way],
         tls: Option<&net::tls::Connector>,
     ) -> Result<Outcome, Fail> {
+        let signatures = match self.signatures.take() {
+            Some(made) => made,
+            None => self.world.signing.fields(&self.entry)?,
+        };
+        let size = self.entry.size() + signatures.len() as u64;
         let states = self.entry.recipients();
-        let mail = Mail::new(&self.world.host, self.entry.envelope(), self.entry.size());
+        let mail = Mail::new(&self.world.host, self.entry.envelope(), size);
         let to = ways
             .iter()
             .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
@@ -179,7 +185,9 @@ impl Relay<'_> {
             may_end: &|| board.ends(id),
             hurry: 1,
         };
-        let result = session::run(target, port, &mail, &mut self.entry.content(), &terms);
+        let mut content = signatures.as_bytes().chain(self.entry.content());
+        let result = session::run(target, port, &mail, &mut content, &terms);
+        self.signatures = Some(signatures);
         result.map_err(|ours| {
             let what = match ours {
                 Ours::System(_) => session::peer(target, port),
