@@ -179,8 +179,13 @@ impl Results {
 
     fn dkim(&mut self, verdict: &Verdict) {
         let result = Dkim::from(&verdict.outcome);
-        let testing = (verdict.testing && !verdict.outcome.is_pass()).then_some("testing");
-        self.method("dkim", result.as_str(), verdict.outcome.why().or(testing));
+        // What makes a pass less than one.
+        let but = match verdict {
+            Verdict { testing: true, .. } => Some("key is for testing"),
+            Verdict { unsigned: 1.., .. } => Some("end of the body not signed"),
+            _ => None,
+        };
+        self.method("dkim", result.as_str(), verdict.outcome.why().or(but));
         let name = |name: &Option<base::Domain>| name.as_ref().map(ToString::to_string);
         self.property("header.d", name(&verdict.domain).as_deref());
         let identity = verdict.identity.as_ref().map(ToString::to_string);
@@ -337,6 +342,14 @@ mod tests {
                  \r\n\theader.b=AuUoFEfD\
                  ;\r\n\tdkim=fail reason=\"body hash differs\" header.d=example.net header.s=s1\
                  \r\n\theader.a=rsa-sha256 header.b=AuUoFEfD\r\n",
+            ),
+            (
+                vec![Finding::Dkim(Verdict {
+                    unsigned: 7,
+                    ..verdict(Outcome::Pass)
+                })],
+                ";\r\n\tdkim=pass reason=\"end of the body not signed\" header.d=example.net\
+                 \r\n\theader.s=s1 header.a=rsa-sha256 header.b=AuUoFEfD\r\n",
             ),
             (vec![Finding::NoDkim], ";\r\n\tdkim=none\r\n"),
             (

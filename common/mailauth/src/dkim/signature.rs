@@ -143,7 +143,7 @@ impl Signature {
         Ok(signature)
     }
 
-    /// Names of `h=`, in lower case, in their order.
+    /// Whether `h=` has this name, which is in lower case.
     pub fn signs(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name.as_bytes())
     }

@@ -1,8 +1,10 @@
 //! The crate against the examples of the RFCs, against itself, and against another implementation.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 mod chains;
 mod examples;
 mod foreign;
+mod garbage;
 mod rounds;
 mod vectors;
 
