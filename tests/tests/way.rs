@@ -142,6 +142,72 @@ fn a_message_to_an_outside_domain_reaches_a_foreign_mta() {
     assert!(bounce.contains("multipart/report"), "{bounce}");
 }
 
+/// RFC 6376: what our users send carries a signature of each key of their domain, by which another's
+/// program finds it unchanged; what a stranger has forwarded here carries none.
+#[test]
+fn what_our_users_send_is_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = ForeignMta::start(dir.path());
+    let mut host = Host::new(&format!(
+        "RELAY_PORT={}\nDNS_ZONE_FILE=/etc/yubin/zone\nMY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\n",
+        foreign.port
+    ));
+    host.write("etc/yubin/zone", "else.where. IN A 127.0.0.1\n");
+    host.write("etc/aliases", "postmaster: alice\nfwd: carol@else.where\n");
+    let keys = host.path("etc/yubin/dkim/yubin.test");
+    std::fs::create_dir_all(&keys).unwrap();
+    for (selector, algorithm) in [("r1", "RSA"), ("e1", "ED25519")] {
+        let path = keys.join(format!("{selector}.pem"));
+        let path = path.to_str().unwrap();
+        tests::foreign::ok(
+            "openssl",
+            &["genpkey", "-algorithm", algorithm, "-out", path],
+            b"",
+        );
+    }
+    for program in tests::host::DAEMONS {
+        host.start(program);
+    }
+    let records = host.ok("qrun", &["-n"], b"");
+    let text = "Subject: signed  twice\nFrom: Bob <bob@yubin.test>\nTo: carol@else.where\n\n.dot \n\nend\n\n";
+    host.ok("sendmail", &["-f", "bob", "-t", "-i"], text.as_bytes());
+    let got = wait_for("the foreign MTA", || foreign.messages().into_iter().next());
+    let said = python(
+        "
+import dkim, re, sys
+records = {}
+for line in sys.argv[1].splitlines():
+    m = re.match(r'(\\S+) TXT (.*)', line)
+    if m: records[m[1].encode()] = re.sub('\" \"', '', m[2]).strip('\"').encode()
+message = sys.argv[2].replace('\\r\\n', '\\n').replace('\\n', '\\r\\n').encode()
+d = dkim.DKIM(message)
+for n in range(2):
+    good = d.verify(idx=n, dnsfunc=lambda name, timeout=5: records[name])
+    print(d.signature_fields[b'a'].decode(), good)
+print(dkim.verify(message.replace(b'end', b'END'), dnsfunc=lambda name, timeout=5: records[name]))
+",
+        &[&records, &got],
+    );
+    assert_eq!(
+        said, "ed25519-sha256 True\nrsa-sha256 True\nFalse\n",
+        "{records}\n{got}"
+    );
+
+    let mut stranger = Smtp::connect(host.smtp).unwrap();
+    stranger.ask("EHLO stranger").unwrap();
+    let forged = "Subject: forged\r\nFrom: bob@yubin.test\r\n\r\nx\r\n";
+    stranger
+        .message("x@b.c", &["fwd@yubin.test"], forged)
+        .unwrap();
+    let got = wait_for("the forwarded message", || {
+        foreign
+            .messages()
+            .into_iter()
+            .find(|m| m.contains("Subject: forged"))
+    });
+    assert!(!got.contains("DKIM-Signature"), "{got}");
+}
+
 #[test]
 fn unknown_users_are_refused_at_rcpt_and_bounced_behind_it() {
     let host = Host::started("");
