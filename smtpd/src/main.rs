@@ -7,6 +7,7 @@ mod body;
 mod command;
 mod message;
 mod policy;
+mod proof;
 mod received;
 mod reply;
 mod senders;
@@ -21,14 +22,19 @@ use std::sync::Arc;
 
 use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege, say};
+use net::pool::Pool;
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 
 use crate::acquaintance::Acquaintances;
 use crate::policy::{Exists, Policy, Tables, Told};
+use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
+
+/// Messages that are looked into at the same time.
+const PROVERS: usize = 64;
 
 fn main() -> ExitCode {
     logging::init("smtpd");
@@ -64,6 +70,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     }
     let sockets = activate::listen(&listens, opts.inetd)?;
     let queue = Queue::open(&root)?;
+    let prover = prover(&root, &conf)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Smtp)?;
     privilege::drop_to(&root, privilege::SMTP_USER)?;
 
@@ -83,6 +90,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         plaintext_login: conf.plaintext_login,
         greet_delay: conf.greet_delay,
         acquaintances: Acquaintances::default(),
+        prover,
     });
     let options = net::Options {
         acceptor,
@@ -97,6 +105,16 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         options,
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who looks into strangers' messages, and on how many threads.
+fn prover(root: &Root, conf: &Config) -> Result<Option<(Prover, Pool)>, Fail> {
+    if !conf.authentication_results {
+        return Ok(None);
+    }
+    let name = conf.official_name.clone();
+    let dns = dns::open(root, conf)?;
+    Ok(Some((Prover { name, dns }, Pool::new(PROVERS))))
 }
 
 /// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is

@@ -1,13 +1,17 @@
 //! A message between the session and the queue: in memory while it is small, in drafts on disk
 //! when it grows, and one entry for each lane in the end, committed together.
 
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::mem;
 use std::net::IpAddr;
 
 use base::date::Date;
-use base::{Address, Domain, Envelope, Fail, Recipient, date};
+use base::{Address, Doing, Domain, Envelope, Fail, Recipient, date};
 use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, Sealed, Source};
 
+use crate::proof::Prover;
 use crate::received::Trace;
 use crate::session::{Queued, Transaction};
 
@@ -23,14 +27,61 @@ pub(crate) struct Sender {
     pub(crate) by: Domain,
 }
 
+/// A header that is longer is not looked into.
+const MAX_HEADER: usize = 256 * 1024;
+/// Octets copied at a time.
+const PIECE: usize = 64 * 1024;
+
 /// A message on its way in.
 #[derive(Debug)]
 pub(crate) struct Message {
+    /// It will be looked into before it is written: until then it is kept apart.
+    apart: Option<Apart>,
     transaction: Box<Transaction>,
     sender: Sender,
     prepend: Vec<String>,
+    /// Our Authentication-Results, once it is there.
+    results: String,
     buffer: Vec<u8>,
     drafts: Vec<Draft>,
+}
+
+/// Content on the queue's disk, in a file without a name, once it is too much for memory.
+#[derive(Debug)]
+struct Apart(Option<File>);
+
+impl Apart {
+    fn file(&mut self, queue: &Queue) -> Result<&mut File, Fail> {
+        let file = match self.0.take() {
+            Some(file) => file,
+            None => queue.scratch()?,
+        };
+        Ok(self.0.insert(file))
+    }
+}
+
+trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
+
+fn writing() -> &'static str {
+    "write a message to disk"
+}
+
+/// The header with its empty line; nothing where it has no end that is near enough.
+fn read_header(content: &mut dyn ReadSeek) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        if let Some(end) = header_end(&text) {
+            text.truncate(end);
+            return Ok(text);
+        }
+        let n = content.read(&mut piece)?;
+        if n == 0 || text.len() > MAX_HEADER {
+            return Ok(Vec::new());
+        }
+        text.extend_from_slice(piece.get(..n).unwrap_or_default());
+    }
 }
 
 /// A whole message, ready for the commit.
@@ -45,10 +96,21 @@ impl Message {
         Self {
             transaction,
             sender,
+            apart: None,
             prepend,
+            results: String::new(),
             buffer: Vec::new(),
             drafts: Vec::new(),
         }
+    }
+
+    pub(crate) fn is_apart(&self) -> bool {
+        self.apart.is_some()
+    }
+
+    /// Will be looked into by [`Message::prove`].
+    pub(crate) fn keep_apart(&mut self) {
+        self.apart = Some(Apart(None));
     }
 
     pub(crate) fn append(&mut self, content: &[u8]) {
@@ -62,6 +124,11 @@ impl Message {
 
     /// Writes to disk what is in memory. Blocks.
     pub(crate) fn spill(&mut self, queue: &Queue) -> Result<(), Fail> {
+        if let Some(apart) = &mut self.apart {
+            apart.file(queue)?.write_all(&self.buffer).doing(writing)?;
+            self.buffer = Vec::new();
+            return Ok(());
+        }
         if self.drafts.is_empty() {
             self.drafts = self.open_drafts(queue)?;
         }
@@ -70,6 +137,43 @@ impl Message {
         }
         self.buffer = Vec::new();
         Ok(())
+    }
+
+    /// Looks into a message that was kept apart, and writes it. Blocks, on DNS too.
+    pub(crate) fn prove(&mut self, queue: &Queue, prover: &Prover) -> Result<(), Fail> {
+        let Some(Apart(file)) = self.apart.take() else {
+            return Ok(());
+        };
+        let buffer = mem::take(&mut self.buffer);
+        let mut content: Box<dyn ReadSeek> = match file {
+            None => Box::new(Cursor::new(buffer)),
+            Some(mut file) => {
+                file.write_all(&buffer).doing(writing)?;
+                Box::new(file)
+            }
+        };
+        let reading = || "read a message again";
+        content.rewind().doing(reading)?;
+        let header = read_header(&mut content).doing(reading)?;
+        let start = header.len() as u64;
+        content.seek(SeekFrom::Start(start)).doing(reading)?;
+        let proof = prover
+            .prove(&header, &mut content, self.sender.ip)
+            .doing(reading)?;
+        self.results = proof.field;
+        content.seek(SeekFrom::Start(start)).doing(reading)?;
+        self.drafts = self.open_drafts(queue)?;
+        let mut piece = proof.header;
+        loop {
+            for draft in &mut self.drafts {
+                draft.write(&piece)?;
+            }
+            piece.resize(PIECE, 0);
+            match content.read(&mut piece).doing(reading)? {
+                0 => return Ok(()),
+                n => piece.truncate(n),
+            }
+        }
     }
 
     /// Writes the rest and seals the drafts. Blocks. What is sealed is not durable yet.
@@ -129,6 +233,7 @@ impl Message {
                 at: date::unix(origin.received_at),
             };
             let field = trace.field();
+            draft.write(self.results.as_bytes())?;
             draft.write(&field)?;
             if self.transaction.submitted {
                 draft.write(self.missing(&draft.id().to_string(), trace.at).as_bytes())?;
@@ -144,7 +249,7 @@ impl Message {
     /// The fields that a message of our own users must have (RFC 6409 8). Where its header has no end
     /// in what is in memory they may still come.
     fn missing(&self, id: &str, at: i64) -> String {
-        if self.is_large() && !has_header_end(&self.buffer) {
+        if self.is_large() && header_end(&self.buffer).is_none() {
             return String::new();
         }
         let from = self
@@ -168,6 +273,10 @@ impl Message {
     }
 }
 
-fn has_header_end(text: &[u8]) -> bool {
-    text.starts_with(b"\r\n") || memchr::memmem::find(text, b"\r\n\r\n").is_some()
+/// Where the body begins.
+fn header_end(text: &[u8]) -> Option<usize> {
+    match text.starts_with(b"\r\n") {
+        true => Some(2),
+        false => memchr::memmem::find(text, b"\r\n\r\n").map(|at| at + 4),
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use account::{Answer, Checkpw, Mechanism, Request};
 use base::config::PlaintextLogin;
 use base::{Address, Fail, ReversePath};
+use net::pool::Pool;
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
@@ -15,6 +16,7 @@ use crate::access::{Question, Ruling};
 use crate::acquaintance::Acquaintances;
 use crate::message::{Message, Sender};
 use crate::policy::Policy;
+use crate::proof::Prover;
 use crate::reply::{self, Reply};
 use crate::session::{Action, AuthAnswer, Client, Input, Queued, Session, Terms, Verdict};
 
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
     /// How long strangers wait for our greeting, and who is none any more.
     pub(crate) greet_delay: Duration,
     pub(crate) acquaintances: Acquaintances,
+    /// Who looks into strangers' messages, on threads of its own: it waits for DNS.
+    pub(crate) prover: Option<(Prover, Pool)>,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -65,6 +69,8 @@ pub(crate) struct Connection {
     session: Session,
     shown: String,
     sender: Sender,
+    /// It is in our networks.
+    trusted: bool,
     inbox: Inbox,
     /// Octets of a message since the deadline was last set.
     progress: usize,
@@ -111,6 +117,7 @@ impl Connection {
             session: Session::new(Arc::clone(&shared.terms), client, tls),
             shared,
             shown: shown(peer),
+            trusted,
             sender: Sender {
                 ip: peer.ip(),
                 tls: None,
@@ -230,7 +237,12 @@ impl Connection {
             Action::Begin(transaction) => {
                 self.progress = PROGRESS;
                 let prepend = mem::take(&mut self.prepend);
-                self.inbox = Inbox::Open(Message::new(transaction, self.sender.clone(), prepend));
+                let strange = !self.trusted && transaction.login.is_none();
+                let mut message = Message::new(transaction, self.sender.clone(), prepend);
+                if strange && self.shared.prover.is_some() {
+                    message.keep_apart();
+                }
+                self.inbox = Inbox::Open(message);
             }
             Action::Append(content) => {
                 if let Inbox::Open(message) = &mut self.inbox {
@@ -349,17 +361,33 @@ impl Connection {
                 return;
             }
         };
-        let queue = self.shared.queue.clone();
-        control.job(move || {
-            let queued = message.finish(&queue).and_then(|whole| {
-                if !whole.sealed.is_empty() {
-                    queue.commit(whole.sealed)?;
-                }
-                Ok(whole.queued)
-            });
-            Done::Queued(queued.map_err(|fail| refusal(&fail)))
-        });
+        let shared = Arc::clone(&self.shared);
+        match &self.shared.prover {
+            Some((_, pool)) if message.is_apart() => {
+                let handle = control.handle();
+                pool.submit(move || handle.post(Done::Queued(enqueue(message, &shared))));
+            }
+            _ => control.job(move || Done::Queued(enqueue(message, &shared))),
+        }
     }
+}
+
+/// The end of a message's way in: it is durable, or refused.
+fn enqueue(mut message: Message, shared: &Shared) -> Result<Vec<Queued>, Reply> {
+    let queue = &shared.queue;
+    let proven = match &shared.prover {
+        Some((prover, _)) => message.prove(queue, prover),
+        None => Ok(()),
+    };
+    let queued = proven
+        .and_then(|()| message.finish(queue))
+        .and_then(|whole| {
+            if !whole.sealed.is_empty() {
+                queue.commit(whole.sealed)?;
+            }
+            Ok(whole.queued)
+        });
+    queued.map_err(|fail| refusal(&fail))
 }
 
 /// Our own fault is never the sender's: 4xx.

@@ -208,6 +208,86 @@ print(dkim.verify(message.replace(b'end', b'END'), dnsfunc=lambda name, timeout=
     assert!(!got.contains("DKIM-Signature"), "{got}");
 }
 
+/// RFC 8601: what another's program signed passes, what was changed fails, and nobody says our words
+/// for us; however large the message is.
+#[test]
+fn strangers_signatures_are_looked_at() {
+    let host =
+        Host::new("DNS_ZONE_FILE=/etc/yubin/zone\nMY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\n");
+    let key = host.path("home/key.pem");
+    let key = key.to_str().unwrap();
+    tests::foreign::ok("openssl", &["genrsa", "-out", key, "2048"], b"");
+    let public = tests::foreign::ok("openssl", &["rsa", "-in", key, "-pubout"], b"");
+    let public: String = public.lines().filter(|l| !l.starts_with('-')).collect();
+    let (one, two) = public.split_at(200);
+    host.write(
+        "etc/yubin/zone",
+        &format!("s._domainkey.else.where. IN TXT \"v=DKIM1; p={one}\" \"{two}\"\n"),
+    );
+    let mut host = host;
+    for program in tests::host::DAEMONS {
+        host.start(program);
+    }
+    let signed = |body: &str| {
+        let script = "
+import dkim, sys
+text = b'From: a@else.where\\r\\nSubject: x\\r\\nAuthentication-Results: mail.yubin.test; dkim=pass\\r\\n\\r\\n' + sys.argv[2].encode() * int(sys.argv[3])
+key = open(sys.argv[1], 'rb').read()
+sys.stdout.write((dkim.sign(text, b's', b'else.where', key, include_headers=[b'from', b'subject']) + text).decode())
+";
+        let (body, times) = body.split_once('*').unwrap();
+        python(script, &[key, &format!("{body}\r\n"), times])
+    };
+    let mut stranger = Smtp::connect(host.smtp).unwrap();
+    stranger.ask("EHLO stranger").unwrap();
+    let (small, large) = (signed("hello*1"), signed("a line of a large message*20000"));
+    let changed = small.replace("hello", "hallo");
+    let bare = "From: a@else.where\r\n\r\nx\r\n";
+    for (number, (message, want)) in [
+        (
+            small.as_str(),
+            "dkim=pass header.d=else.where header.i=@else.where header.s=s",
+        ),
+        (
+            large.as_str(),
+            "dkim=pass header.d=else.where header.i=@else.where header.s=s",
+        ),
+        (changed.as_str(), "dkim=fail"),
+        (bare, "dkim=none"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = stranger
+            .message("a@else.where", &["alice@yubin.test"], message)
+            .unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+        let mbox = host.wait_for_mail("alice", number + 1);
+        let last = mbox.split("\nReturn-Path: ").last().unwrap();
+        let results: Vec<_> = last.matches("Authentication-Results: ").collect();
+        assert_eq!(results.len(), 1, "{last:.2000}");
+        let field = last.split("Authentication-Results: ").nth(1).unwrap();
+        let field = field
+            .split("\nReceived: ")
+            .next()
+            .unwrap()
+            .replace("\n\t", " ")
+            .replace("\n ", " ");
+        assert!(
+            field.starts_with("mail.yubin.test;") && field.contains(want),
+            "{field}"
+        );
+    }
+    assert!(
+        host.mbox("alice")
+            .contains(&"a line of a large message\n".repeat(20000))
+    );
+    // Our own users' mail bears none.
+    host.ok("sendmail", &["-f", "bob", "alice"], b"Subject: ours\n\nx\n");
+    let mbox = host.wait_for_mail("alice", 5);
+    assert_eq!(mbox.matches("Authentication-Results: ").count(), 4);
+}
+
 #[test]
 fn unknown_users_are_refused_at_rcpt_and_bounced_behind_it() {
     let host = Host::started("");

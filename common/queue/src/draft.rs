@@ -60,6 +60,20 @@ impl Queue {
         self.draft_as(QueueId::generate()?, lane, envelope, origin)
     }
 
+    /// A file without a name on the queue's disk, for what is no queue file yet: it goes with its last
+    /// descriptor.
+    pub fn scratch(&self) -> Result<File, Fail> {
+        let incoming = self.dir(Place::Incoming)?;
+        let doing = || format!("make a file in {}", incoming.path().display());
+        if let Some(file) = incoming.unnamed().doing(doing)? {
+            return Ok(file);
+        }
+        let name = QueueId::generate()?;
+        let file = incoming.named(name.as_str()).doing(doing)?;
+        incoming.unlink(name.as_str()).doing(doing)?;
+        Ok(file)
+    }
+
     pub(crate) fn draft_as(
         &self,
         id: QueueId,

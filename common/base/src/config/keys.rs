@@ -79,6 +79,11 @@ pub const KEYS: &[Key] = &[
         "whom and what smtpd does not want",
     ),
     key(
+        "AUTHENTICATION_RESULTS",
+        "yes",
+        "whether the signatures of strangers' mail are looked at",
+    ),
+    key(
         "DKIM_KEYS",
         "/etc/yubin/dkim",
         "DOMAIN/SELECTOR.pem: keys that sign what our users send",

@@ -53,6 +53,7 @@ pub struct Config {
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
+    pub authentication_results: bool,
     pub dkim_keys: PathBuf,
     pub plaintext_login: PlaintextLogin,
 
@@ -166,6 +167,7 @@ impl Config {
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
+            authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
             dkim_keys: get.one("DKIM_KEYS", |p| Ok(root.path(p)))?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
