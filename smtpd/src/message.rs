@@ -11,7 +11,7 @@ use base::{Address, Doing, Domain, Envelope, Fail, Recipient, date};
 use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, Sealed, Source};
 
-use crate::proof::Prover;
+use crate::proof::{Bringer, Prover};
 use crate::received::Trace;
 use crate::session::{Queued, Transaction};
 
@@ -157,8 +157,13 @@ impl Message {
         let header = read_header(&mut content).doing(reading)?;
         let start = header.len() as u64;
         content.seek(SeekFrom::Start(start)).doing(reading)?;
+        let bringer = Bringer {
+            ip: self.sender.ip,
+            helo: &self.transaction.helo,
+            reverse_path: &self.transaction.reverse_path,
+        };
         let proof = prover
-            .prove(&header, &mut content, self.sender.ip)
+            .prove(&header, &mut content, &bringer)
             .doing(reading)?;
         self.results = proof.field;
         content.seek(SeekFrom::Start(start)).doing(reading)?;

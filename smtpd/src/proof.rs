@@ -1,5 +1,5 @@
-//! What can be proven of a message that a stranger brings: its signatures (DKIM, ARC), written into
-//! an Authentication-Results field for those who read it (RFC 8601). Fields that claim to be such a
+//! What can be proven of a message that a stranger brings: whether its sender's domain lets him send
+//! (SPF), and its signatures (DKIM, ARC), written into an Authentication-Results field for those who read it (RFC 8601). Fields that claim to be such a
 //! one of ours are taken out, since the readers believe them.
 //!
 //! It asks DNS and so takes its time: nobody who must not wait may call it.
@@ -7,14 +7,17 @@
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base::Domain;
+use base::{Address, Domain, ReversePath};
 use dns::Resolve;
 use mailauth::arc;
 use mailauth::dkim::{Bodies, Header, Verifier};
 use mailauth::results::{Finding, Results, is_ours};
+use mailauth::spf::{self, Question};
 
+/// RFC 7208 4.6.4: at least 20 seconds.
+const SPF_TIME: Duration = Duration::from_secs(20);
 /// Octets hashed at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -24,6 +27,14 @@ pub(crate) struct Prover {
     /// The name that our results bear.
     pub(crate) name: Domain,
     pub(crate) dns: Arc<dyn Resolve>,
+}
+
+/// Who brought a message, and in whose name.
+#[derive(Debug)]
+pub(crate) struct Bringer<'a> {
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) helo: &'a str,
+    pub(crate) reverse_path: &'a ReversePath,
 }
 
 /// What was found.
@@ -36,12 +47,12 @@ pub(crate) struct Proof {
 }
 
 impl Prover {
-    /// Reads a message: its header with the empty line, and the rest. `client`: who brought it.
+    /// Reads a message: its header with the empty line, and the rest.
     pub(crate) fn prove(
         &self,
         header: &[u8],
         body: &mut dyn Read,
-        client: Option<IpAddr>,
+        bringer: &Bringer<'_>,
     ) -> io::Result<Proof> {
         let parsed = Header::new(header);
         let mut bodies = Bodies::default();
@@ -62,6 +73,9 @@ impl Prover {
         let now = now.map_or(0, |since| since.as_secs());
         let name = self.name.to_string();
         let mut results = Results::new(&name, false);
+        if let Some(finding) = self.spf(bringer, now) {
+            results.add(&finding);
+        }
         if dkim.is_empty() {
             results.add(&Finding::NoDkim);
         }
@@ -70,11 +84,38 @@ impl Prover {
         }
         if chained {
             let chain = chain.finish(&hashes, &*self.dns, now);
+            let client = bringer.ip;
             results.add(&Finding::Arc { chain, client });
         }
         Ok(Proof {
             field: results.field(),
             header: without_forged(header, &name),
+        })
+    }
+}
+
+impl Prover {
+    /// RFC 7208, of who has an address.
+    fn spf(&self, bringer: &Bringer<'_>, now: u64) -> Option<Finding> {
+        let began = Instant::now();
+        let outcome = spf::check(
+            &*self.dns,
+            Question {
+                ip: bringer.ip?,
+                helo: bringer.helo,
+                reverse_path: bringer.reverse_path,
+                receiver: &self.name,
+                now,
+            },
+            &|| began.elapsed() > SPF_TIME,
+        );
+        let sender = bringer.reverse_path.address().map(Address::to_string);
+        let helo = sender.is_none().then(|| bringer.helo.to_owned());
+        Some(Finding::Spf {
+            result: outcome.verdict.result(),
+            reason: outcome.explanation,
+            mail_from: sender,
+            helo,
         })
     }
 }

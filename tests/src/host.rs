@@ -59,7 +59,7 @@ impl Host {
             fs::create_dir_all(host.path(dir)).unwrap();
         }
         let mut text = String::from(
-            "MY_NAME=mail\nMY_DOMAIN=yubin.test\nMY_ALIAS='yubin.test localhost'\nFROM_ADDRESS=yubin.test\nLISTEN=127.0.0.1\nMIN_FREE_SPACE=1M\n",
+            "MY_NAME=mail\nMY_DOMAIN=yubin.test\nMY_ALIAS='yubin.test localhost'\nFROM_ADDRESS=yubin.test\nLISTEN=127.0.0.1\nMIN_FREE_SPACE=1M\nDNS_ZONE_FILE=/etc/yubin/zone\n",
         );
         for (name, port) in [
             ("SMTP", smtp),
@@ -84,6 +84,7 @@ impl Host {
             .collect();
         all.push_str(def);
         host.write("etc/yubin/yubin.def", &all);
+        host.write("etc/yubin/zone", "");
         host.set_users(&["alice", "bob"]);
         host.write("etc/aliases", "postmaster: alice\nroot: alice\n");
         host

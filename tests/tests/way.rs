@@ -222,7 +222,11 @@ fn strangers_signatures_are_looked_at() {
     let (one, two) = public.split_at(200);
     host.write(
         "etc/yubin/zone",
-        &format!("s._domainkey.else.where. IN TXT \"v=DKIM1; p={one}\" \"{two}\"\n"),
+        &format!(
+            "s._domainkey.else.where. IN TXT \"v=DKIM1; p={one}\" \"{two}\"\n\
+             else.where. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n\
+             fail.where. IN TXT \"v=spf1 -all\"\n"
+        ),
     );
     let mut host = host;
     for program in tests::host::DAEMONS {

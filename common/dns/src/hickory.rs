@@ -8,13 +8,14 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use base::{Doing, Domain, Fail, Root};
+use base::{Domain, Root};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -24,7 +25,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::resolve::{DnsError, Mx, MxAnswer, Resolve};
+use crate::resolve::{self, DnsError, Mx, MxAnswer, Resolve};
 
 /// How long one name server has for one question.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,11 +34,19 @@ const DEADLINE: Duration = Duration::from_secs(40);
 /// Records beyond this many are not looked at: nobody has them for mail.
 const MAX_RECORDS: usize = 200;
 
-/// The system's resolver. Cheap to clone; the thread ends with the last clone.
-#[derive(Debug, Clone)]
-pub struct Dns {
-    questions: UnboundedSender<Question>,
+/// The system's resolver. Cheap to clone; the thread begins with the first question and ends with
+/// the last clone.
+#[derive(Clone)]
+pub struct Dns(Arc<Inner>);
+
+struct Inner {
+    /// Makes the resolvers, on the thread.
+    servers: Arc<Mutex<Maker>>,
+    /// The way to the thread, where there is one.
+    questions: Mutex<Option<UnboundedSender<Question>>>,
 }
+
+type Maker = dyn FnMut() -> io::Result<TokioResolver> + Send;
 
 #[derive(Debug)]
 struct Question {
@@ -47,9 +56,9 @@ struct Question {
 }
 
 impl Dns {
-    /// Starts the thread. The root's resolv.conf counts where there is one, else the system's; that
-    /// it is missing or wrong is known only to questions, because it may be mended.
-    pub fn start(root: &Root) -> Result<Self, Fail> {
+    /// The root's resolv.conf counts where there is one, else the system's; that it is missing or wrong
+    /// is known only to questions, because it may be mended.
+    pub fn new(root: &Root) -> Self {
         let own = root.path("/etc/resolv.conf");
         let path = match own.exists() {
             true => own,
@@ -60,19 +69,28 @@ impl Dns {
     }
 
     /// With resolvers that `servers` makes: it is asked before each question.
-    fn with(
-        servers: impl FnMut() -> io::Result<TokioResolver> + Send + 'static,
-    ) -> Result<Self, Fail> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .doing(|| "start the resolver")?;
-        let (questions, asked) = unbounded_channel();
-        thread::Builder::new()
-            .name("dns".into())
-            .spawn(move || runtime.block_on(serve(asked, servers)))
-            .doing(|| "start the resolver's thread")?;
-        Ok(Self { questions })
+    fn with(servers: impl FnMut() -> io::Result<TokioResolver> + Send + 'static) -> Self {
+        Self(Arc::new(Inner {
+            servers: Arc::new(Mutex::new(servers)),
+            questions: Mutex::new(None),
+        }))
+    }
+
+    /// The way to the thread, which is started if there is none.
+    fn questions(&self) -> Result<UnboundedSender<Question>, DnsError> {
+        let inner = &self.0;
+        let mut running = inner
+            .questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*running {
+            Some(questions) if !questions.is_closed() => Ok(questions.clone()),
+            _ => {
+                let new = start(Arc::clone(&inner.servers))
+                    .map_err(|e| DnsError::Temporary(format!("start the resolver: {e}")))?;
+                Ok(running.insert(new).clone())
+            }
+        }
     }
 
     fn ask(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
@@ -86,12 +104,16 @@ impl Dns {
         let Some(absolute) = absolute(name) else {
             return kinds.iter().map(|_| Err(DnsError::NxDomain)).collect();
         };
+        let questions = match self.questions() {
+            Ok(questions) => questions,
+            Err(why) => return kinds.iter().map(|_| Err(why.clone())).collect(),
+        };
         let answers: Vec<_> = kinds
             .iter()
             .map(|kind| {
                 let (answer, answered) = sync_channel(1);
                 let name = absolute.clone();
-                self.questions
+                questions
                     .send(Question {
                         name,
                         kind: *kind,
@@ -114,6 +136,17 @@ impl Dns {
     }
 }
 
+fn start(servers: Arc<Mutex<Maker>>) -> io::Result<UnboundedSender<Question>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (questions, asked) = unbounded_channel();
+    thread::Builder::new()
+        .name("dns".into())
+        .spawn(move || runtime.block_on(serve(asked, servers)))?;
+    Ok(questions)
+}
+
 fn gone() -> DnsError {
     DnsError::Temporary("the resolver has stopped".into())
 }
@@ -127,12 +160,13 @@ fn absolute(name: &Domain) -> Option<Name> {
 }
 
 /// Takes questions until nobody can ask any more.
-async fn serve(
-    mut asked: UnboundedReceiver<Question>,
-    mut servers: impl FnMut() -> io::Result<TokioResolver>,
-) {
+async fn serve(mut asked: UnboundedReceiver<Question>, servers: Arc<Mutex<Maker>>) {
     while let Some(question) = asked.recv().await {
-        match servers() {
+        let resolver = {
+            let mut make = servers.lock().unwrap_or_else(PoisonError::into_inner);
+            make()
+        };
+        match resolver {
             Ok(resolver) => {
                 tokio::spawn(async move {
                     let found = resolver.lookup(question.name, question.kind).await;
@@ -194,6 +228,15 @@ fn read(found: Result<Lookup, NetError>) -> Result<Vec<RData>, DnsError> {
     }
 }
 
+/// No records of the kind are no data.
+fn some<T>(records: impl Iterator<Item = T>) -> Result<Vec<T>, DnsError> {
+    let all: Vec<T> = records.collect();
+    match all.is_empty() {
+        true => Err(DnsError::NoData),
+        false => Ok(all),
+    }
+}
+
 impl Resolve for Dns {
     fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError> {
         let records = self.ask(domain, RecordType::MX)?;
@@ -242,6 +285,31 @@ impl Resolve for Dns {
         // A doubt about one family is a doubt about the host.
         let doubt = errors.iter().position(DnsError::is_temporary).unwrap_or(0);
         Err(errors.into_iter().nth(doubt).unwrap_or(DnsError::NoData))
+    }
+
+    fn ipv4(&self, host: &Domain) -> Result<Vec<Ipv4Addr>, DnsError> {
+        let records = self.ask(host, RecordType::A)?;
+        some(records.iter().filter_map(|data| match data {
+            RData::A(a) => Some(a.0),
+            _ => None,
+        }))
+    }
+
+    fn ipv6(&self, host: &Domain) -> Result<Vec<Ipv6Addr>, DnsError> {
+        let records = self.ask(host, RecordType::AAAA)?;
+        some(records.iter().filter_map(|data| match data {
+            RData::AAAA(aaaa) => Some(aaaa.0),
+            _ => None,
+        }))
+    }
+
+    fn ptr(&self, ip: IpAddr) -> Result<Vec<Domain>, DnsError> {
+        let name = Domain::parse(&resolve::reverse(ip)).map_err(|_| DnsError::NxDomain)?;
+        let records = self.ask(&name, RecordType::PTR)?;
+        some(records.iter().filter_map(|data| match data {
+            RData::PTR(ptr) => Domain::parse(&ptr.0.to_ascii()).ok(),
+            _ => None,
+        }))
     }
 
     fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError> {
@@ -332,7 +400,6 @@ mod tests {
             *builder.options_mut() = ResolverOpts::default();
             builder.build().map_err(io::Error::other)
         })
-        .unwrap()
     }
 
     #[test]
@@ -375,7 +442,7 @@ mod tests {
 
     #[test]
     fn without_servers_nothing_is_known() {
-        let dns = Dns::with(|| Err(io::Error::other("no resolv.conf"))).unwrap();
+        let dns = Dns::with(|| Err(io::Error::other("no resolv.conf")));
         assert!(
             dns.mx(&Domain::parse("x.test").unwrap())
                 .unwrap_err()

@@ -27,6 +27,6 @@ use base::{Config, Fail, Root};
 pub fn open(root: &Root, config: &Config) -> Result<Arc<dyn Resolve>, Fail> {
     Ok(match &config.dns_zone_file {
         Some(path) => Arc::new(Zone::load(path)?),
-        None => Arc::new(Dns::start(root)?),
+        None => Arc::new(Dns::new(root)),
     })
 }

@@ -1,7 +1,7 @@
 //! What can be asked, and the answers there are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::Domain;
 
@@ -13,8 +13,33 @@ pub trait Resolve: Send + Sync {
     /// The addresses of a host, IPv6 and IPv4, never empty.
     fn addresses(&self, host: &Domain) -> Result<Vec<IpAddr>, DnsError>;
 
+    /// The IPv4 addresses of a host, never empty.
+    fn ipv4(&self, host: &Domain) -> Result<Vec<Ipv4Addr>, DnsError>;
+
+    /// The IPv6 addresses of a host, never empty.
+    fn ipv6(&self, host: &Domain) -> Result<Vec<Ipv6Addr>, DnsError>;
+
+    /// The names that an address is said to have, never empty. They may be anybody's.
+    fn ptr(&self, ip: IpAddr) -> Result<Vec<Domain>, DnsError>;
+
     /// The TXT records of a name, the strings of each joined (RFC 7208 3.3), never empty.
     fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError>;
+}
+
+/// The name below in-addr.arpa or ip6.arpa that an address's names stand at (RFC 1035 3.5, RFC 3596
+/// 2.5), without a dot at the end.
+pub(crate) fn reverse(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(ip) => {
+            let digits = format!("{:032x}", ip.to_bits());
+            let reversed = digits.chars().rev().map(|digit| format!("{digit}."));
+            format!("{}ip6.arpa", reversed.collect::<String>())
+        }
+    }
 }
 
 /// What a domain says about its mail.

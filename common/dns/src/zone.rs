@@ -8,6 +8,7 @@
 //! mx1      IN AAAA  2001:db8::1
 //! www      IN CNAME mx1
 //! @        IN TXT   "v=spf1" " -all"
+//! 1.2.0.192.in-addr.arpa. IN PTR mx1
 //! nomail   IN MX    0 .      ; null MX, RFC 7505
 //! broken   IN FAIL           ; our own: every question fails as with SERVFAIL
 //! half     IN FAIL  MX       ; only this type fails
@@ -19,14 +20,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use base::{Domain, Fail};
 
-use crate::resolve::{DnsError, Mx, MxAnswer, Resolve};
+use crate::resolve::{self, DnsError, Mx, MxAnswer, Resolve};
 
 /// How many aliases are followed to a name.
 const MAX_ALIASES: usize = 8;
@@ -53,6 +54,8 @@ enum Data {
     Mx(Mx),
     NullMx,
     Txt(Vec<u8>),
+    /// What PTR says.
+    Name(Domain),
     Alias(String),
     /// `None`: whatever is asked.
     Fail(Option<Kind>),
@@ -64,6 +67,7 @@ enum Kind {
     Aaaa,
     Mx,
     Txt,
+    Ptr,
 }
 
 impl Zone {
@@ -129,6 +133,13 @@ impl Data {
     }
 }
 
+fn some<T>(all: Vec<T>) -> Result<Vec<T>, DnsError> {
+    match all.is_empty() {
+        true => Err(DnsError::NoData),
+        false => Ok(all),
+    }
+}
+
 impl Resolve for Zone {
     fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError> {
         let found = self.find(domain, &[Kind::Mx])?;
@@ -161,6 +172,34 @@ impl Resolve for Zone {
             return Err(DnsError::NoData);
         }
         Ok(all)
+    }
+
+    fn ipv4(&self, host: &Domain) -> Result<Vec<Ipv4Addr>, DnsError> {
+        let found = self.find(host, &[Kind::A])?;
+        let all = found.iter().filter_map(|d| match d {
+            Data::Address(IpAddr::V4(ip)) => Some(*ip),
+            _ => None,
+        });
+        some(all.collect())
+    }
+
+    fn ipv6(&self, host: &Domain) -> Result<Vec<Ipv6Addr>, DnsError> {
+        let found = self.find(host, &[Kind::Aaaa])?;
+        let all = found.iter().filter_map(|d| match d {
+            Data::Address(IpAddr::V6(ip)) => Some(*ip),
+            _ => None,
+        });
+        some(all.collect())
+    }
+
+    fn ptr(&self, ip: IpAddr) -> Result<Vec<Domain>, DnsError> {
+        let name = Domain::parse(&resolve::reverse(ip)).map_err(|_| DnsError::NxDomain)?;
+        let found = self.find(&name, &[Kind::Ptr])?;
+        let all = found.into_iter().filter_map(|d| match d {
+            Data::Name(name) => Some(name),
+            _ => None,
+        });
+        some(all.collect())
     }
 
     fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError> {
@@ -232,6 +271,7 @@ fn record(words: &[String], origin: &str) -> Result<Option<Data>, String> {
             host: Domain::parse(&absolute(host, origin)?).map_err(|_| bad())?,
         }),
         ("CNAME", [name]) => Data::Alias(absolute(name, origin)?),
+        ("PTR", [name]) => Data::Name(Domain::parse(&absolute(name, origin)?).map_err(|_| bad())?),
         ("TXT", strings @ [_, ..]) => Data::Txt(strings.concat().into_bytes()),
         ("FAIL", []) => Data::Fail(None),
         ("FAIL", [kind]) => Data::Fail(Some(match kind.to_ascii_uppercase().as_str() {
@@ -239,9 +279,10 @@ fn record(words: &[String], origin: &str) -> Result<Option<Data>, String> {
             "AAAA" => Kind::Aaaa,
             "MX" => Kind::Mx,
             "TXT" => Kind::Txt,
+            "PTR" => Kind::Ptr,
             _ => return Err(bad()),
         })),
-        ("SOA" | "NS" | "PTR" | "SRV" | "CAA" | "TLSA", _) => return Ok(None),
+        ("SOA" | "NS" | "SRV" | "CAA" | "TLSA", _) => return Ok(None),
         _ => {
             return Err(format!(
                 "{kind} is no type that is known here, or its data is wrong"

@@ -5,3 +5,4 @@
 pub mod arc;
 pub mod dkim;
 pub mod results;
+pub mod spf;
