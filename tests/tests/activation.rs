@@ -3,9 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use tests::smtp::Smtp;
 use tests::{Host, wait_for};
@@ -145,4 +149,41 @@ fn a_new_certificate_is_served_without_a_restart() {
     });
     assert!(after.contains("BEGIN CERTIFICATE"));
     assert!(smtp.ask("NOOP").unwrap().starts_with("250"));
+}
+
+/// sd_notify(3): ready when the port is open, a sign of life in half the watchdog's time, and the end.
+#[test]
+fn systemd_hears_that_we_are_ready_and_alive() {
+    let host = Host::new("");
+    let path = host.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let said = || {
+        let mut text = [0; 100];
+        let n = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..n]).into_owned()
+    };
+    let mut child = host
+        .command("smtpd")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000")
+        .spawn()
+        .unwrap();
+    assert_eq!(said(), "READY=1");
+    assert!(Smtp::connect(host.smtp).is_ok());
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(said(), "WATCHDOG=1");
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(250),
+        "{:?}",
+        began.elapsed()
+    );
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGTERM).unwrap();
+    while said() != "STOPPING=1" {}
+    assert!(child.wait().unwrap().success());
 }

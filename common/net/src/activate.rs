@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use base::fail::{Doing, Fail};
 use base::sys;
@@ -405,6 +406,14 @@ pub fn notify(state: &str) {
     if let Err(e) = send_notice(name.as_encoded_bytes(), state) {
         log::warn!("tell systemd {state}: {e}");
     }
+}
+
+/// How often sd_notify(3)'s `WATCHDOG=1` is due, where systemd watches us: twice in its time.
+pub(crate) fn watchdog() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let time = number("WATCHDOG_USEC").filter(|time| *time > 0 && ours)?;
+    Some(Duration::from_micros((time / 2).max(1)))
 }
 
 fn send_notice(name: &[u8], state: &str) -> io::Result<()> {

@@ -24,7 +24,7 @@ use accept::Port;
 use signals::Signals;
 use turn::{Session, Tools};
 
-use crate::activate::{Accepted, Sockets, notify};
+use crate::activate::{Accepted, Sockets, notify, watchdog};
 use crate::caps::Caps;
 use crate::connection::Expired;
 use crate::pool::Pool;
@@ -142,6 +142,8 @@ struct Server<P: Protocol, F> {
     /// Set by SIGTERM: when what is left is cut off.
     drain_until: Option<Instant>,
     accept_again: Option<Instant>,
+    /// How often systemd hears that the loop turns, and when it does next.
+    watchdog: Option<(Duration, Instant)>,
 }
 
 impl<P, F> Server<P, F>
@@ -174,6 +176,7 @@ where
             serial: 0,
             drain_until: None,
             accept_again: None,
+            watchdog: watchdog().map(|every| (every, Instant::now())),
         };
         for (at, listening) in sockets.listeners.into_iter().enumerate() {
             let port = server
@@ -217,6 +220,7 @@ where
                 }
             }
             self.heed_signals();
+            self.tell_watchdog();
             self.hand_out_answers();
             self.expire();
             for _ in 0..self.waiting.len() {
@@ -250,10 +254,22 @@ where
             self.timers.sleep(now),
             until(self.drain_until),
             until(self.accept_again),
+            until(self.watchdog.map(|(_, next)| next)),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// A loop that hangs says nothing, and is started again.
+    fn tell_watchdog(&mut self) {
+        let now = Instant::now();
+        if let Some((every, next)) = &mut self.watchdog
+            && now >= *next
+        {
+            notify("WATCHDOG=1");
+            *next = now + *every;
+        }
     }
 
     /// An event of a connection (even) or of its attached socket (odd).
