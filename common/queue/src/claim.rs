@@ -91,6 +91,11 @@ impl Queue {
         match &mut claim {
             Claim::Entry(entry) => {
                 entry.lane = lane;
+                if let Some(reason) = entry.held() {
+                    log::info!("{id}: held: {}", base::escape::escape(reason));
+                    entry.move_to(Place::Hold)?;
+                    return Ok(Claim::Gone);
+                }
                 entry.forget_drop()?;
                 entry.settle()?;
             }

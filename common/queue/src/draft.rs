@@ -12,6 +12,7 @@ use base::{Doing, Envelope, Fail};
 use nix::sys::stat::Mode;
 
 use crate::commit::Sealed;
+use crate::event::{Event, Record};
 use crate::id::QueueId;
 use crate::origin::Origin;
 use crate::queue::{Lane, Place, Queue};
@@ -28,6 +29,7 @@ pub struct Draft {
     lane: Lane,
     writer: Writer,
     due: Option<SystemTime>,
+    held: Option<String>,
     aside: Aside,
 }
 
@@ -95,6 +97,7 @@ impl Queue {
             lane,
             writer,
             due: None,
+            held: None,
             aside,
         })
     }
@@ -156,9 +159,21 @@ impl Draft {
         self.due = Some(due);
     }
 
+    /// Not to be tried at all until [`Queue::release`]: whoever claims it first puts it into `hold/`,
+    /// where its maker may not write.
+    pub fn hold(&mut self, reason: &str) {
+        self.held = Some(reason.to_owned());
+    }
+
     /// Ends the content. The message is complete, and still not in the queue.
     pub fn finish(self) -> Result<Sealed, Fail> {
-        let file = self.writer.finish()?;
+        let lane = self.lane;
+        let held = self.held.map(|reason| Record {
+            at: SystemTime::now(),
+            by: self.aside.queue.by().to_owned(),
+            event: Event::Held { lane, reason },
+        });
+        let file = self.writer.finish(held.as_slice())?;
         if let Some(due) = self.due {
             set_mtime(&file, due).doing(|| format!("set the time of queue file {}", self.id))?;
         }

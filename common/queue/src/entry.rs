@@ -88,6 +88,11 @@ impl Entry {
         &self.contents.state.children
     }
 
+    /// Why it belongs into `hold/`, if it does.
+    pub(crate) fn held(&self) -> Option<&str> {
+        self.contents.state.held.as_deref()
+    }
+
     /// Of the content, in bytes.
     pub fn size(&self) -> u64 {
         self.contents.content_length
@@ -227,7 +232,7 @@ impl Entry {
     }
 
     /// A rename loses nothing at any point; both directories are durable before the lock goes.
-    fn move_to(&self, place: Place) -> Result<(), Fail> {
+    pub(crate) fn move_to(&self, place: Place) -> Result<(), Fail> {
         let (from, to) = (self.queue.dir(self.place)?, self.queue.dir(place)?);
         to.take(from, &self.id).doing(|| {
             format!(
@@ -335,7 +340,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::claim::Claim;
     use crate::event::Attempt;
-    use crate::queue::tests::{claimed, ids, put, scratch};
+    use crate::queue::tests::{claimed, envelope, ids, put, scratch};
     use crate::state::Outcome;
     use base::Status;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -515,5 +520,28 @@ pub(crate) mod tests {
         assert_eq!(queue.release(&id).unwrap(), None);
         assert!(queue.remove(Place::Relay, &id).unwrap());
         assert!(!queue.remove(Place::Relay, &id).unwrap());
+    }
+
+    #[test]
+    fn a_draft_may_ask_to_be_held() {
+        let (_dir, queue) = scratch();
+        let origin = Origin::now(Source::Network(crate::Client::default()));
+        let envelope = envelope(&["bob@example.org"]);
+        let mut draft = queue.draft(Lane::Relay, &envelope, &origin).unwrap();
+        draft.write(b"x").unwrap();
+        draft.hold("policy of b.example");
+        let id = queue.commit(vec![draft.finish().unwrap()]).unwrap()[0];
+        assert_eq!(ids(&queue, Place::Relay), [id]);
+        assert!(matches!(
+            queue.claim(Lane::Relay, &id).unwrap(),
+            Claim::Gone
+        ));
+        let view = queue.view(&id).unwrap().unwrap();
+        assert_eq!(
+            (view.place, view.held.as_deref()),
+            (Place::Hold, Some("policy of b.example"))
+        );
+        assert_eq!(queue.release(&id).unwrap(), Some(Lane::Relay));
+        assert_eq!(claimed(&queue, Lane::Relay, &id).size(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use base::{Doing, Fail, Recipient};
 
+use crate::event::Record;
 use crate::file::MAX_RECIPIENTS;
 use crate::frame::{self, CHUNK, HEADER, Kind};
 use crate::origin::Origin;
@@ -96,13 +97,18 @@ impl Writer {
         self.end.content_length + open as u64
     }
 
-    /// Writes END and gives the file back.
-    pub(crate) fn finish(mut self) -> Result<File, Fail> {
+    /// Writes END and what has happened already, and gives the file back.
+    pub(crate) fn finish(mut self, journal: &[Record]) -> Result<File, Fail> {
         self.close_chunk()?;
         self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
         let end = self.end.encode();
         if frame::append(&mut self.buffer, Kind::End, &end).is_none() {
             self.failed = true;
+        }
+        for record in journal {
+            if frame::append(&mut self.buffer, Kind::Journal, &record.encode()).is_none() {
+                self.failed = true;
+            }
         }
         if self.journal {
             frame::append_room(&mut self.buffer, self.written, frame::ROOM);
