@@ -4,5 +4,6 @@
 
 pub mod arc;
 pub mod dkim;
+pub mod dmarc;
 pub mod results;
 pub mod spf;
