@@ -144,3 +144,38 @@ fn mail_sends_reads_replies_and_deletes() {
         "{shown:?}"
     );
 }
+
+#[test]
+fn mailq_puts_messages_aside_and_back() {
+    let mut host = Host::new("");
+    for program in ["smtpd", "qrun"] {
+        host.start(program);
+    }
+    let ids = ["one", "two"].map(|subject| {
+        let text = format!("Subject: {subject}\n\nx\n");
+        host.ok("sendmail", &["-f", "bob", "alice"], text.as_bytes());
+        wait_for("the message in the queue", || {
+            let shown = host.ok("mailq", &["-j"], b"");
+            let line = shown
+                .lines()
+                .rfind(|line| line.contains("\"local\"") && !line.contains("\"held\""))?;
+            let id = line.split("\"queue_id\":\"").nth(1)?.split('"').next()?;
+            (host.run("mailq", &["hold", id], b"").status.success()).then(|| id.to_owned())
+        })
+    });
+    let [one, two] = &ids;
+    host.start("deliver");
+    assert!(host.ok("mailq", &[], b"").contains("by the operator"));
+    host.ok("mailq", &["remove", one], b"");
+    host.ok("mailq", &["release", two], b"");
+    assert!(host.wait_for_mail("alice", 1).contains("Subject: two"));
+    for (words, code) in [
+        (vec!["release", one], 69),
+        (vec!["hold", "no-such-id!"], 64),
+        (vec!["remove"], 64),
+    ] {
+        let out = host.run("mailq", &words, b"");
+        assert_eq!(out.status.code(), Some(code), "{words:?}");
+    }
+    assert!(host.ok("mailq", &[], b"").contains("queue is empty"));
+}

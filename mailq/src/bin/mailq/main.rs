@@ -1,10 +1,13 @@
-//! mailq - show the queue. See mailq(1).
+//! mailq - show the queue, and put messages aside and back. See mailq(1).
 
+mod operate;
 mod show;
 
 use std::process::ExitCode;
 
 use base::log::init_command;
+
+use crate::operate::Verb;
 
 fn main() -> ExitCode {
     init_command("mailq");
@@ -12,5 +15,9 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|w| w.to_string_lossy().into_owned())
         .collect();
-    show::command(&words).unwrap_or_else(|fail| fail.report())
+    let done = match words.split_first() {
+        Some((word, ids)) if let Some(verb) = Verb::parse(word) => operate::run(verb, ids),
+        _ => show::command(&words),
+    };
+    done.unwrap_or_else(|fail| fail.report())
 }
