@@ -5,6 +5,7 @@ mod acquaintance;
 mod auth;
 mod body;
 mod command;
+mod disowned;
 mod message;
 mod policy;
 mod proof;
@@ -28,6 +29,7 @@ use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 
 use crate::acquaintance::Acquaintances;
+use crate::disowned::Handling;
 use crate::policy::{Exists, Policy, Tables, Told};
 use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
@@ -112,9 +114,15 @@ fn prover(root: &Root, conf: &Config) -> Result<Option<(Prover, Pool)>, Fail> {
     if !conf.authentication_results {
         return Ok(None);
     }
-    let name = conf.official_name.clone();
-    let dns = dns::open(root, conf)?;
-    Ok(Some((Prover { name, dns }, Pool::new(PROVERS))))
+    let prover = Prover {
+        name: conf.official_name.clone(),
+        dns: dns::open(root, conf)?,
+        handling: Handling {
+            dmarc: conf.dmarc,
+            arc_trust: conf.arc_trust.clone(),
+        },
+    };
+    Ok(Some((prover, Pool::new(PROVERS))))
 }
 
 /// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is

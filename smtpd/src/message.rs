@@ -11,8 +11,10 @@ use base::{Address, Doing, Domain, Envelope, Fail, Recipient, date};
 use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, Sealed, Source};
 
+use crate::disowned::Ruling;
 use crate::proof::{Bringer, Prover};
 use crate::received::Trace;
+use crate::reply::Reply;
 use crate::session::{Queued, Transaction};
 
 /// A message whose content in memory reaches this goes to disk: the bound of a session's memory.
@@ -42,6 +44,8 @@ pub(crate) struct Message {
     prepend: Vec<String>,
     /// Our Authentication-Results, once it is there.
     results: String,
+    /// Why it is put aside, if it is.
+    held: Option<String>,
     buffer: Vec<u8>,
     drafts: Vec<Draft>,
 }
@@ -99,6 +103,7 @@ impl Message {
             apart: None,
             prepend,
             results: String::new(),
+            held: None,
             buffer: Vec::new(),
             drafts: Vec::new(),
         }
@@ -139,10 +144,15 @@ impl Message {
         Ok(())
     }
 
-    /// Looks into a message that was kept apart, and writes it. Blocks, on DNS too.
-    pub(crate) fn prove(&mut self, queue: &Queue, prover: &Prover) -> Result<(), Fail> {
+    /// Looks into a message that was kept apart, and writes it, unless it is refused. Blocks, on DNS
+    /// too.
+    pub(crate) fn prove(
+        &mut self,
+        queue: &Queue,
+        prover: &Prover,
+    ) -> Result<Result<(), Reply>, Fail> {
         let Some(Apart(file)) = self.apart.take() else {
-            return Ok(());
+            return Ok(Ok(()));
         };
         let buffer = mem::take(&mut self.buffer);
         let mut content: Box<dyn ReadSeek> = match file {
@@ -165,6 +175,11 @@ impl Message {
         let proof = prover
             .prove(&header, &mut content, &bringer)
             .doing(reading)?;
+        match proof.ruling {
+            Ruling::Take => {}
+            Ruling::Hold(reason) => self.held = Some(reason),
+            Ruling::Refuse(reply) => return Ok(Err(reply)),
+        }
         self.results = proof.field;
         content.seek(SeekFrom::Start(start)).doing(reading)?;
         self.drafts = self.open_drafts(queue)?;
@@ -175,7 +190,7 @@ impl Message {
             }
             piece.resize(PIECE, 0);
             match content.read(&mut piece).doing(reading)? {
-                0 => return Ok(()),
+                0 => return Ok(Ok(())),
                 n => piece.truncate(n),
             }
         }
@@ -191,6 +206,9 @@ impl Message {
         let lanes = self.lanes();
         for (draft, (_, recipients)) in self.drafts.into_iter().zip(lanes) {
             let id = draft.id().to_string();
+            if let Some(reason) = &self.held {
+                log::info!("{id}: hold: END-OF-MESSAGE: {reason}");
+            }
             whole.queued.push(Queued {
                 id,
                 recipients: recipients.len(),
@@ -227,6 +245,9 @@ impl Message {
             envelope.ret = self.transaction.ret;
             envelope.envid.clone_from(&self.transaction.envid);
             let mut draft = queue.draft(lane, &envelope, &origin)?;
+            if let Some(reason) = &self.held {
+                draft.hold(reason);
+            }
             let trace = Trace {
                 helo: &self.transaction.helo,
                 ip: self.sender.ip,

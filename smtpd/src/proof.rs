@@ -1,6 +1,7 @@
 //! What can be proven of a message that a stranger brings: whether its sender's domain lets him send
-//! (SPF), and its signatures (DKIM, ARC), written into an Authentication-Results field for those who read it (RFC 8601). Fields that claim to be such a
-//! one of ours are taken out, since the readers believe them.
+//! (SPF), its signatures (DKIM, ARC), and whether its author's domain vouches for it (DMARC), written
+//! into an Authentication-Results field for those who read it (RFC 8601). Fields that claim to be such
+//! a one of ours are taken out, since the readers believe them.
 //!
 //! It asks DNS and so takes its time: nobody who must not wait may call it.
 
@@ -9,15 +10,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base::config::Dmarc;
 use base::{Address, Domain, ReversePath};
 use dns::Resolve;
-use mailauth::arc;
+use mailauth::arc::{self, Chain};
 use mailauth::dkim::{Bodies, Header, Verifier};
+use mailauth::dmarc::{self, Evidence};
 use mailauth::results::{Finding, Results, is_ours};
 use mailauth::spf::{self, Question};
 
+use crate::disowned::{Handling, Ruling, disposition};
+
 /// RFC 7208 4.6.4: at least 20 seconds.
 const SPF_TIME: Duration = Duration::from_secs(20);
+/// For all questions of DMARC.
+const DMARC_TIME: Duration = Duration::from_secs(20);
 /// Octets hashed at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -27,6 +34,7 @@ pub(crate) struct Prover {
     /// The name that our results bear.
     pub(crate) name: Domain,
     pub(crate) dns: Arc<dyn Resolve>,
+    pub(crate) handling: Handling,
 }
 
 /// Who brought a message, and in whose name.
@@ -44,6 +52,8 @@ pub(crate) struct Proof {
     pub(crate) field: String,
     /// The header without forged fields.
     pub(crate) header: Vec<u8>,
+    /// What is to be done with the message.
+    pub(crate) ruling: Ruling,
 }
 
 impl Prover {
@@ -73,32 +83,68 @@ impl Prover {
         let now = now.map_or(0, |since| since.as_secs());
         let name = self.name.to_string();
         let mut results = Results::new(&name, false);
-        if let Some(finding) = self.spf(bringer, now) {
-            results.add(&finding);
+        let spf = self.spf(bringer, now);
+        if let Some(outcome) = &spf {
+            results.add(&told(outcome, bringer));
         }
         if dkim.is_empty() {
             results.add(&Finding::NoDkim);
         }
-        for verdict in dkim.finish(&hashes, &*self.dns, now) {
-            results.add(&Finding::Dkim(verdict));
+        let dkim = dkim.finish(&hashes, &*self.dns, now);
+        for verdict in &dkim {
+            results.add(&Finding::Dkim(verdict.clone()));
         }
+        let mut sealers = Vec::new();
         if chained {
-            let chain = chain.finish(&hashes, &*self.dns, now);
-            let client = bringer.ip;
+            let verdict = chain.finish(&hashes, &*self.dns, now);
+            if matches!(verdict, Chain::Pass { .. }) {
+                sealers = chain.sealers();
+            }
+            let (chain, client) = (verdict, bringer.ip);
             results.add(&Finding::Arc { chain, client });
+        }
+        let (spf, dkim) = (spf.as_ref(), dkim.as_slice());
+        let (finding, ruling) = self.dmarc(&parsed, Evidence { spf, dkim }, &sealers);
+        if let Some(finding) = finding {
+            results.add(&finding);
         }
         Ok(Proof {
             field: results.field(),
             header: without_forged(header, &name),
+            ruling,
         })
     }
 }
 
 impl Prover {
-    /// RFC 7208, of who has an address.
-    fn spf(&self, bringer: &Bringer<'_>, now: u64) -> Option<Finding> {
+    /// RFC 9989. `sealers`: of a chain that passes.
+    fn dmarc(
+        &self,
+        header: &Header,
+        evidence: Evidence<'_>,
+        sealers: &[arc::Sealer],
+    ) -> (Option<Finding>, Ruling) {
+        if self.handling.dmarc == Dmarc::No {
+            return (None, Ruling::Take);
+        }
         let began = Instant::now();
-        let outcome = spf::check(
+        let late = || began.elapsed() > DMARC_TIME;
+        let mut outcome = dmarc::judge(&*self.dns, header, evidence, &late);
+        let author = outcome.from.as_ref();
+        let trusted = &self.handling.arc_trust;
+        let vouched = author.is_some_and(|author| arc::vouches(sealers, trusted, author).is_some());
+        let ruling = self.handling.rule(&outcome, vouched);
+        if vouched && outcome.result == mailauth::results::Dmarc::Fail {
+            outcome.reason = Some("trusted ARC chain");
+        }
+        let done = disposition(&ruling);
+        (Some(Finding::Dmarc { outcome, done }), ruling)
+    }
+
+    /// RFC 7208, of who has an address.
+    fn spf(&self, bringer: &Bringer<'_>, now: u64) -> Option<spf::Outcome> {
+        let began = Instant::now();
+        Some(spf::check(
             &*self.dns,
             Question {
                 ip: bringer.ip?,
@@ -108,15 +154,18 @@ impl Prover {
                 now,
             },
             &|| began.elapsed() > SPF_TIME,
-        );
-        let sender = bringer.reverse_path.address().map(Address::to_string);
-        let helo = sender.is_none().then(|| bringer.helo.to_owned());
-        Some(Finding::Spf {
-            result: outcome.verdict.result(),
-            reason: outcome.explanation,
-            mail_from: sender,
-            helo,
-        })
+        ))
+    }
+}
+
+fn told(outcome: &spf::Outcome, bringer: &Bringer<'_>) -> Finding {
+    let sender = bringer.reverse_path.address().map(Address::to_string);
+    let helo = sender.is_none().then(|| bringer.helo.to_owned());
+    Finding::Spf {
+        result: outcome.verdict.result(),
+        reason: outcome.explanation.clone(),
+        mail_from: sender,
+        helo,
     }
 }
 

@@ -375,18 +375,17 @@ impl Connection {
 /// The end of a message's way in: it is durable, or refused.
 fn enqueue(mut message: Message, shared: &Shared) -> Result<Vec<Queued>, Reply> {
     let queue = &shared.queue;
-    let proven = match &shared.prover {
-        Some((prover, _)) => message.prove(queue, prover),
-        None => Ok(()),
-    };
-    let queued = proven
-        .and_then(|()| message.finish(queue))
-        .and_then(|whole| {
-            if !whole.sealed.is_empty() {
-                queue.commit(whole.sealed)?;
-            }
-            Ok(whole.queued)
-        });
+    if let Some((prover, _)) = &shared.prover {
+        message
+            .prove(queue, prover)
+            .map_err(|fail| refusal(&fail))??;
+    }
+    let queued = message.finish(queue).and_then(|whole| {
+        if !whole.sealed.is_empty() {
+            queue.commit(whole.sealed)?;
+        }
+        Ok(whole.queued)
+    });
     queued.map_err(|fail| refusal(&fail))
 }
 

@@ -6,14 +6,17 @@
 //! internationalized one (RFC 8616 4).
 
 pub(crate) mod authserv;
+mod said;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 pub use authserv::is_ours;
+pub use said::dmarc_passed;
 
 use crate::arc::Chain;
 use crate::dkim::{Algorithm, Outcome, Verdict};
+use crate::dmarc;
 
 /// Octets in a line, without its CRLF.
 const LINE: usize = 76;
@@ -51,7 +54,7 @@ words! {
     }
 }
 words! {
-    /// RFC 7489 11.2.
+    /// RFC 9989 9.
     Dmarc {
         None "none", Pass "pass", Fail "fail", TempError "temperror", PermError "permerror",
     }
@@ -83,12 +86,10 @@ pub enum Finding {
     NoDkim,
     /// One signature.
     Dkim(Verdict),
-    /// `from`: the domain of the From field; `policy`: what it asks for.
+    /// `done`: what became of the message for it, RFC 9989's disposition.
     Dmarc {
-        result: Dmarc,
-        reason: Option<String>,
-        from: Option<String>,
-        policy: Option<String>,
+        outcome: dmarc::Outcome,
+        done: dmarc::Policy,
     },
     /// `client`: who gave us the message (RFC 8617 10.2).
     Arc {
@@ -146,16 +147,7 @@ impl Results {
             }
             Finding::NoDkim => self.method("dkim", Dkim::None.as_str(), None),
             Finding::Dkim(verdict) => self.dkim(verdict),
-            Finding::Dmarc {
-                result,
-                reason,
-                from,
-                policy,
-            } => {
-                self.method("dmarc", result.as_str(), reason.as_deref());
-                self.property("header.from", from.as_deref());
-                self.property("policy.dmarc", policy.as_deref());
-            }
+            Finding::Dmarc { outcome, done } => self.dmarc(outcome, *done),
             Finding::Arc { chain, client } => self.arc(chain, *client),
             Finding::Auth { result, mailbox } => {
                 self.method("auth", result.as_str(), None);
@@ -196,6 +188,19 @@ impl Results {
             "header.b",
             Some(verdict.b.as_str()).filter(|b| !b.is_empty()),
         );
+    }
+
+    /// The comment is as others write it, for programs that read theirs.
+    fn dmarc(&mut self, outcome: &dmarc::Outcome, done: dmarc::Policy) {
+        self.method("dmarc", outcome.result.as_str(), None);
+        let policy = outcome.policy.map(dmarc::Policy::as_str);
+        if let Some(policy) = policy {
+            self.word(&format!("(p={policy} dis={})", done.as_str()), " ");
+        }
+        self.property("reason", outcome.reason);
+        let from = outcome.from.as_ref().map(ToString::to_string);
+        self.property("header.from", from.as_deref());
+        self.property("policy.dmarc", policy);
     }
 
     fn arc(&mut self, chain: &Chain, client: Option<IpAddr>) {
@@ -320,18 +325,32 @@ mod tests {
             mail_from: Some("joe@example.net".into()),
             helo: None,
         };
+        let outcome = |result, reason| dmarc::Outcome {
+            result,
+            reason,
+            from: "example.net".parse().ok(),
+            policy: Some(dmarc::Policy::Reject),
+            wish: dmarc::Policy::None,
+        };
         let dmarc = Finding::Dmarc {
-            result: Dmarc::Pass,
-            reason: None,
-            from: Some("example.net".into()),
-            policy: Some("reject".into()),
+            outcome: outcome(Dmarc::Pass, None),
+            done: dmarc::Policy::None,
+        };
+        let overruled = Finding::Dmarc {
+            outcome: outcome(Dmarc::Fail, Some("trusted ARC chain")),
+            done: dmarc::Policy::None,
         };
         let table = [
             (vec![], "; none\r\n"),
             (
                 vec![spf, dmarc],
                 ";\r\n\tspf=softfail smtp.mailfrom=joe@example.net\
-                 ;\r\n\tdmarc=pass header.from=example.net policy.dmarc=reject\r\n",
+                 ;\r\n\tdmarc=pass (p=reject dis=none) header.from=example.net policy.dmarc=reject\r\n",
+            ),
+            (
+                vec![overruled],
+                ";\r\n\tdmarc=fail (p=reject dis=none) reason=\"trusted ARC chain\"\
+                 \r\n\theader.from=example.net policy.dmarc=reject\r\n",
             ),
             (
                 vec![

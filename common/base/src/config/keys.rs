@@ -84,6 +84,16 @@ pub const KEYS: &[Key] = &[
         "whether the signatures of strangers' mail are looked at",
     ),
     key(
+        "DMARC",
+        "results",
+        "mail that its author's domain disowns: no, results, reject or hold",
+    ),
+    key(
+        "ARC_TRUST",
+        "",
+        "domains of lists and forwarders whose ARC seals overrule DMARC",
+    ),
+    key(
         "DKIM_KEYS",
         "/etc/yubin/dkim",
         "DOMAIN/SELECTOR.pem: keys that sign what our users send",

@@ -18,7 +18,7 @@ use crate::address::Domain;
 use crate::fail::Fail;
 use crate::root::Root;
 pub use keys::{KEYS, Key};
-pub use value::{Direct, Network, NextHost, PlaintextLogin};
+pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin};
 
 /// Where the file stands unless `-f` names another.
 pub const PATH: &str = "/etc/yubin/yubin.def";
@@ -54,6 +54,9 @@ pub struct Config {
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
     pub authentication_results: bool,
+    pub dmarc: Dmarc,
+    /// With those below them.
+    pub arc_trust: Vec<Domain>,
     pub dkim_keys: PathBuf,
     pub plaintext_login: PlaintextLogin,
 
@@ -168,6 +171,8 @@ impl Config {
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
             authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
+            dmarc: get.one("DMARC", value::dmarc)?,
+            arc_trust: get.list("ARC_TRUST", value::domain)?,
             dkim_keys: get.one("DKIM_KEYS", |p| Ok(root.path(p)))?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
@@ -198,6 +203,9 @@ impl Config {
         };
         if config.greet_delay > Duration::from_secs(60) {
             return Err(get.bad("GREET_DELAY", "longer than a minute: senders would give up"));
+        }
+        if !config.authentication_results && matches!(config.dmarc, Dmarc::Reject | Dmarc::Hold) {
+            return Err(get.bad("DMARC", "needs AUTHENTICATION_RESULTS=yes"));
         }
         if config.min_backoff > config.max_backoff {
             return Err(get.bad("MIN_BACKOFF", "longer than MAX_BACKOFF"));

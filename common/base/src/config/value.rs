@@ -31,6 +31,19 @@ pub enum PlaintextLogin {
     Loopback,
 }
 
+/// DMARC: what is done with mail whose author's domain does not vouch for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dmarc {
+    /// It is not asked.
+    No,
+    /// The result is written into the message.
+    Results,
+    /// And the message is refused where the domain wants that.
+    Reject,
+    /// And it is held where the domain wants it in quarantine.
+    Hold,
+}
+
 /// Addresses with a common prefix: `192.0.2.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -219,6 +232,16 @@ pub(super) fn plaintext_login(text: &str) -> Result<PlaintextLogin, String> {
         "no" => Ok(PlaintextLogin::No),
         "loopback" => Ok(PlaintextLogin::Loopback),
         _ => Err("is neither yes, no nor loopback".into()),
+    }
+}
+
+pub(super) fn dmarc(text: &str) -> Result<Dmarc, String> {
+    match text {
+        "no" => Ok(Dmarc::No),
+        "results" => Ok(Dmarc::Results),
+        "reject" => Ok(Dmarc::Reject),
+        "hold" => Ok(Dmarc::Hold),
+        _ => Err("is neither no, results, reject nor hold".into()),
     }
 }
 
