@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod command;
 mod disowned;
+mod gate;
 mod message;
 mod policy;
 mod proof;
@@ -23,20 +24,17 @@ use std::sync::Arc;
 
 use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege, say};
-use net::pool::Pool;
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 
 use crate::acquaintance::Acquaintances;
 use crate::disowned::Handling;
+use crate::gate::Gate;
 use crate::policy::{Exists, Policy, Tables, Told};
 use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
-
-/// Messages that are looked into at the same time.
-const PROVERS: usize = 64;
 
 fn main() -> ExitCode {
     logging::init("smtpd");
@@ -93,6 +91,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         greet_delay: conf.greet_delay,
         acquaintances: Acquaintances::default(),
         prover,
+        gate: Gate::new(Vec::new()),
     });
     let options = net::Options {
         acceptor,
@@ -109,20 +108,19 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who looks into strangers' messages, and on how many threads.
-fn prover(root: &Root, conf: &Config) -> Result<Option<(Prover, Pool)>, Fail> {
+/// Who looks into strangers' messages.
+fn prover(root: &Root, conf: &Config) -> Result<Option<Prover>, Fail> {
     if !conf.authentication_results {
         return Ok(None);
     }
-    let prover = Prover {
+    Ok(Some(Prover {
         name: conf.official_name.clone(),
         dns: dns::open(root, conf)?,
         handling: Handling {
             dmarc: conf.dmarc,
             arc_trust: conf.arc_trust.clone(),
         },
-    };
-    Ok(Some((prover, Pool::new(PROVERS))))
+    }))
 }
 
 /// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
@@ -31,6 +31,8 @@ type Then = Box<dyn FnOnce(Verdict) + Send>;
 const REMEMBER: Duration = Duration::from_secs(10);
 /// How many are remembered.
 const REMEMBERED: usize = 10_000;
+/// How long a thread waits for a verdict.
+const ROUTE_TIME: Duration = Duration::from_secs(30);
 /// The aliases files are looked at no more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -164,6 +166,21 @@ impl Policy {
         self.ask(names.into_iter(), address, Box::new(then));
     }
 
+    /// The verdict on an address that the operator wants to have mail. Blocks, up to
+    /// [`ROUTE_TIME`].
+    pub(crate) fn judge_and_wait(self: &Arc<Self>, address: Address) -> Verdict {
+        if let Some(verdict) = self.judge(&address, true) {
+            return verdict;
+        }
+        let (told, verdict) = mpsc::sync_channel(1);
+        self.look_up(address, move |found| {
+            // Nobody listens any more? Then he has said so himself.
+            drop(told.try_send(found));
+        });
+        let verdict = verdict.recv_timeout(ROUTE_TIME);
+        verdict.unwrap_or(Verdict::Refuse(reply::TRY_LATER))
+    }
+
     fn ask(self: &Arc<Self>, mut names: IntoIter<String>, address: Address, then: Then) {
         let Some(name) = names.next() else {
             return then(Verdict::Refuse(
@@ -282,7 +299,7 @@ mod tests {
         if let Some(verdict) = policy.judge(address, may_relay) {
             return verdict;
         }
-        let (send, receive) = std::sync::mpsc::channel();
+        let (send, receive) = mpsc::channel();
         policy.look_up(address.clone(), move |verdict| send.send(verdict).unwrap());
         receive.recv().unwrap()
     }

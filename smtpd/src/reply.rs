@@ -211,6 +211,11 @@ pub(crate) const AUTH_MALFORMED: Reply = Reply::new(
 pub(crate) const AUTH_CANCELLED: Reply =
     Reply::new(501, Status::new(5, 7, 0), "Authentication cancelled");
 pub(crate) const NOT_OFFERED: Reply = Reply::new(502, Status::new(5, 5, 1), "Not offered here");
+pub(crate) const DENIED: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "You are not served here, say QUIT",
+);
 pub(crate) const HELLO_FIRST: Reply =
     Reply::new(503, Status::new(5, 5, 1), "Say EHLO or HELO first");
 pub(crate) const BDAT_HAS_BEGUN: Reply = Reply::new(

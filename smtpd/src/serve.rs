@@ -1,24 +1,28 @@
 //! Sessions on the loop: bytes in, actions carried out, answers brought back. Work on disk and
 //! look-ups that may block are jobs; while one is under way its session takes no input.
 
+mod asking;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use account::{Answer, Checkpw, Mechanism, Request};
 use base::config::PlaintextLogin;
-use base::{Address, Fail, ReversePath};
-use net::pool::Pool;
+use base::{Fail, Recipient};
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
-use crate::access::{Question, Ruling};
 use crate::acquaintance::Acquaintances;
-use crate::message::{Message, Sender};
+use crate::gate::{Facts, Gate, Login, Ruling, Stage, Tls, Visit};
+use crate::message::{Inspectors, Message, Sender};
 use crate::policy::Policy;
 use crate::proof::Prover;
 use crate::reply::{self, Reply};
-use crate::session::{Action, AuthAnswer, Client, Input, Queued, Session, Terms, Verdict};
+use crate::session::{
+    Action, AuthAnswer, Client, Input, Queued, Session, Terms, Transaction, Verdict,
+};
+use asking::Asked;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -32,8 +36,10 @@ pub(crate) struct Shared {
     /// How long strangers wait for our greeting, and who is none any more.
     pub(crate) greet_delay: Duration,
     pub(crate) acquaintances: Acquaintances,
-    /// Who looks into strangers' messages, on threads of its own: it waits for DNS.
-    pub(crate) prover: Option<(Prover, Pool)>,
+    /// Who looks into strangers' messages.
+    pub(crate) prover: Option<Prover>,
+    /// Where all is done that may wait for others.
+    pub(crate) gate: Gate,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -46,10 +52,13 @@ const PROGRESS: usize = 16 * 1024;
 
 /// An answer to a session's action.
 pub(crate) enum Done {
-    Recipient(Verdict),
+    /// What becomes of an address; with the recipient that the doors are still to be asked about.
+    Recipient(Verdict, Option<Box<Recipient>>),
     /// What was in memory is on disk, or could not be brought there.
-    Spilled(Result<Message, Reply>),
-    Queued(Result<Vec<Queued>, Reply>),
+    Spilled(Result<Box<Message>, Reply>),
+    Queued(Result<Vec<Queued>, Reply>, Option<Box<Visit>>),
+    /// What the doors said.
+    Ruled(Box<Visit>, Asked, Ruling),
     /// What checkpw said, and how long the client is to wait for it.
     Auth(AuthAnswer, Duration),
 }
@@ -57,11 +66,13 @@ pub(crate) enum Done {
 /// The message that is coming in.
 enum Inbox {
     Empty,
-    Open(Message),
+    Open(Box<Message>),
     /// With a job, on its way to disk.
     Away,
     /// It could not be written: what follows is swallowed, and this is the answer in the end.
     Failed(Reply),
+    /// It is swallowed and forgotten, because the doors say so.
+    Thrown,
 }
 
 pub(crate) struct Connection {
@@ -76,8 +87,12 @@ pub(crate) struct Connection {
     progress: usize,
     /// The AUTH exchange that is under way with checkpw.
     conversation: Option<u64>,
-    /// Header fields that the access table puts before the next message.
-    prepend: Vec<String>,
+    /// The mechanism that was last tried.
+    mechanism: &'static str,
+    /// What the access table and the doors want of the next message.
+    ruling: Ruling,
+    /// With its doors; `None` where there are none, and while they are being asked.
+    visit: Option<Box<Visit>>,
     /// A refusal that is held back for a while, against guessing.
     penalty: Option<AuthAnswer>,
 }
@@ -113,6 +128,8 @@ impl Connection {
             tls_offered: accepted.tls,
         };
         let tls = accepted.encryption == Encryption::Implicit;
+        let facts = || Facts::new(accepted, shown(peer), trusted);
+        let visit = shared.gate.visit(facts);
         Self {
             session: Session::new(Arc::clone(&shared.terms), client, tls),
             shared,
@@ -127,7 +144,9 @@ impl Connection {
             progress: 0,
             conversation: None,
             penalty: None,
-            prepend: Vec::new(),
+            mechanism: "",
+            ruling: Ruling::default(),
+            visit,
         }
     }
 
@@ -191,29 +210,12 @@ impl Connection {
                 control.close();
             }
             Action::StartTls => control.start_tls(),
-            Action::AskSender {
-                size,
-                reverse_path,
-                login,
-            } => self.ask_sender(size, &reverse_path, login.as_deref(), control),
-            Action::AskRecipient {
-                address,
-                may_relay,
-                helo,
-                reverse_path,
-            } => {
-                let answer = self.shared.policy.access(Question {
-                    client: self.sender.ip,
-                    helo: &helo,
-                    from: &reverse_path,
-                    to: &address,
-                    may_relay,
-                });
-                self.prepend.extend(answer.prepend);
-                self.prepend.sort_unstable();
-                self.prepend.dedup();
-                self.ask_recipient(address, may_relay, answer.ruling, control);
-            }
+            Action::AskClient
+            | Action::AskHello { .. }
+            | Action::AskSender { .. }
+            | Action::AskRecipient { .. }
+            | Action::AskData => self.ask(action, control),
+            Action::Forget => self.forget(),
             Action::Authenticate { mechanism, initial } => {
                 self.authenticate(mechanism, initial, control);
             }
@@ -236,13 +238,7 @@ impl Connection {
             }
             Action::Begin(transaction) => {
                 self.progress = PROGRESS;
-                let prepend = mem::take(&mut self.prepend);
-                let strange = !self.trusted && transaction.login.is_none();
-                let mut message = Message::new(transaction, self.sender.clone(), prepend);
-                if strange && self.shared.prover.is_some() {
-                    message.keep_apart();
-                }
-                self.inbox = Inbox::Open(message);
+                self.begin(transaction);
             }
             Action::Append(content) => {
                 if let Inbox::Open(message) = &mut self.inbox {
@@ -262,6 +258,7 @@ impl Connection {
     ) {
         let conversation = self.shared.checkpw.conversation();
         self.conversation = Some(conversation);
+        self.mechanism = mechanism.name();
         self.ask_checkpw(
             &Request::Begin {
                 conversation,
@@ -280,59 +277,22 @@ impl Connection {
         });
     }
 
-    fn ask_sender(
-        &mut self,
-        size: u64,
-        reverse_path: &ReversePath,
-        login: Option<&str>,
-        control: &mut Control<'_, Done>,
-    ) {
-        self.prepend = Vec::new();
-        let policy = &self.shared.policy;
-        let foreign = reverse_path
-            .address()
-            .filter(|address| login.is_some_and(|login| !policy.may_send_as(login, address)));
-        let verdict = match foreign {
-            Some(address) => Err(reply::NOT_YOURS.about(&address.to_string())),
-            None => {
-                let room = self.shared.queue.has_space(size, self.shared.spare);
-                room.map_err(|fail| {
-                    log::warn!("{fail}");
-                    reply::NO_ROOM
-                })
-            }
-        };
-        self.step(Input::Sender(verdict), control);
-    }
-
-    fn ask_recipient(
-        &mut self,
-        address: Address,
-        may_relay: bool,
-        ruling: Ruling,
-        control: &mut Control<'_, Done>,
-    ) {
-        let (address, may_relay) = match ruling {
-            Ruling::GoOn => (address, may_relay),
-            // Where the operator sends it, it goes.
-            Ruling::Redirect(other) => (other, true),
-            Ruling::Refuse(refusal) => {
-                let verdict = Verdict::Refuse(refusal.about(&address.to_string()));
-                self.step(Input::Recipient(verdict), control);
-                return;
-            }
-            Ruling::Discard => {
-                self.step(Input::Recipient(Verdict::Discard(address)), control);
-                return;
-            }
-        };
-        let policy = Arc::clone(&self.shared.policy);
-        if let Some(verdict) = policy.judge(&address, may_relay) {
-            self.step(Input::Recipient(verdict), control);
-        } else {
-            let handle = control.handle();
-            policy.look_up(address, move |v| handle.post(Done::Recipient(v)));
+    fn begin(&mut self, transaction: Box<Transaction>) {
+        let ruling = mem::take(&mut self.ruling);
+        if ruling.discard {
+            self.inbox = Inbox::Thrown;
+            return;
         }
+        let strange = !self.trusted && transaction.login.is_none();
+        let proven = strange && self.shared.prover.is_some();
+        let seen = self.visit.as_ref().is_some_and(|v| v.wants(Stage::Message));
+        // Where it goes instead is looked up when it is whole.
+        let apart = proven || seen || ruling.redirect.is_some();
+        let mut message = Message::new(transaction, self.sender.clone(), ruling);
+        if apart {
+            message.keep_apart(strange);
+        }
+        self.inbox = Inbox::Open(Box::new(message));
     }
 
     fn spill(&mut self, control: &mut Control<'_, Done>) {
@@ -355,6 +315,10 @@ impl Connection {
                 self.step(Input::Queued(Err(refusal)), control);
                 return;
             }
+            Inbox::Thrown => {
+                self.step(Input::Queued(Ok(Vec::new())), control);
+                return;
+            }
             Inbox::Empty | Inbox::Away => {
                 log::error!("{}: the end of a message that is not there", self.shown);
                 self.step(Input::Queued(Err(reply::TRY_LATER)), control);
@@ -362,24 +326,38 @@ impl Connection {
             }
         };
         let shared = Arc::clone(&self.shared);
-        match &self.shared.prover {
-            Some((_, pool)) if message.is_apart() => {
-                let handle = control.handle();
-                pool.submit(move || handle.post(Done::Queued(enqueue(message, &shared))));
-            }
-            _ => control.job(move || Done::Queued(enqueue(message, &shared))),
+        if message.is_apart() {
+            let (handle, mut visit) = (control.handle(), self.visit.take());
+            self.shared.gate.run(move || {
+                let result = inspect(message, &shared, visit.as_deref_mut());
+                handle.post(Done::Queued(result, visit));
+            });
+        } else {
+            control.job(move || Done::Queued(enqueue(message, &shared.queue), None));
         }
     }
 }
 
-/// The end of a message's way in: it is durable, or refused.
-fn enqueue(mut message: Message, shared: &Shared) -> Result<Vec<Queued>, Reply> {
-    let queue = &shared.queue;
-    if let Some((prover, _)) = &shared.prover {
-        message
-            .prove(queue, prover)
-            .map_err(|fail| refusal(&fail))??;
+/// The last look at a message, and the end of its way in.
+fn inspect(
+    mut message: Box<Message>,
+    shared: &Shared,
+    visit: Option<&mut Visit>,
+) -> Result<Vec<Queued>, Reply> {
+    let inspectors = Inspectors {
+        prover: shared.prover.as_ref(),
+        visit,
+        route: &|address| shared.policy.judge_and_wait(address),
+    };
+    match message.inspect(&shared.queue, inspectors) {
+        Ok(None) => enqueue(message, &shared.queue),
+        Ok(Some(refusal)) => Err(refusal),
+        Err(fail) => Err(refusal(&fail)),
     }
+}
+
+/// The end of a message's way in: it is durable, or refused.
+fn enqueue(message: Box<Message>, queue: &Queue) -> Result<Vec<Queued>, Reply> {
     let queued = message.finish(queue).and_then(|whole| {
         if !whole.sealed.is_empty() {
             queue.commit(whole.sealed)?;
@@ -435,15 +413,24 @@ impl Protocol for Connection {
 
     fn done(&mut self, done: Done, control: &mut Control<'_, Done>) {
         match done {
-            Done::Recipient(verdict) => {
-                self.step(Input::Recipient(verdict), control);
-            }
-            Done::Queued(result) => {
+            Done::Recipient(verdict, asked) => self.routed(verdict, asked, control),
+            Done::Queued(result, visit) => {
+                self.visit = visit.or_else(|| self.visit.take());
                 self.step(Input::Queued(result), control);
+            }
+            Done::Ruled(visit, asked, ruling) => {
+                self.visit = Some(visit);
+                self.ruled(asked, ruling, control);
             }
             Done::Auth(answer, delay) => {
                 if !matches!(answer, AuthAnswer::Challenge(_)) {
                     self.conversation = None;
+                }
+                if let (AuthAnswer::Granted(login), Some(visit)) = (&answer, &mut self.visit) {
+                    visit.facts.login = Some(Login {
+                        user: login.clone(),
+                        mechanism: self.mechanism,
+                    });
                 }
                 if delay.is_zero() {
                     self.step(Input::Auth(answer), control);
@@ -472,6 +459,11 @@ impl Protocol for Connection {
 
     fn tls_up(&mut self, info: &TlsInfo, control: &mut Control<'_, Done>) {
         self.note_tls(info);
+        if let Some(visit) = &mut self.visit {
+            // RFC 3207 4.2
+            visit.facts.hello = None;
+            visit.facts.login = None;
+        }
         self.step(Input::TlsUp, control);
     }
 
@@ -489,6 +481,9 @@ impl Protocol for Connection {
                 .checkpw
                 .submit(&Request::Cancel { conversation }, drop);
         }
+        if let Some(visit) = self.visit.take() {
+            self.shared.gate.leave(visit);
+        }
         if !matches!(why, Closed::ByUs) {
             log::info!("{why}: {}", self.shown);
         }
@@ -505,5 +500,8 @@ impl Connection {
         let text = info.to_string();
         log::info!("TLS connection established from {}: {text}", self.shown);
         self.sender.tls = Some(text);
+        if let Some(visit) = &mut self.visit {
+            visit.facts.tls = Some(Tls::from(info));
+        }
     }
 }

@@ -28,7 +28,9 @@ use crate::body::{Body, Fault};
 use crate::command::{self, Command};
 use crate::reply::{self, Reply};
 
-pub(crate) use words::{Action, AuthAnswer, Client, Input, Queued, Terms, Transaction, Verdict};
+pub(crate) use words::{
+    Action, Admission, AuthAnswer, Client, Input, Queued, Terms, Transaction, Verdict,
+};
 
 /// Octets of a command line, CRLF included. RFC 5321 4.5.3.1.4 says 512, and more for parameters.
 const MAX_COMMAND: usize = 2048;
@@ -41,8 +43,11 @@ const MAX_IDLE_COMMANDS: u32 = 100;
 const MAX_AUTH_FAILURES: u32 = 3;
 /// RFC 5321 4.5.3.2.7: at least five minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long a look-up of ours may take; a client waits five minutes for its answer.
-const LOOK_UP: Duration = Duration::from_secs(60);
+/// How long an answer of ours may take; a client waits two minutes for that to DATA, and five for
+/// others (RFC 5321 4.5.3.2).
+const LOOK_UP: Duration = Duration::from_secs(100);
+/// How short the wait for the greeting may become: long enough to see who has not waited.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Who the client says it is.
 #[derive(Debug, Clone)]
@@ -71,12 +76,22 @@ enum State {
     /// A line of an AUTH exchange by this mechanism.
     AuthLine(Mechanism),
     // From here on: an answer to one of our actions. No input is taken.
+    AskingClient,
+    AskingHello(Hello),
+    AskingData(Box<Transaction>, Start),
     AskingSender(Box<Transaction>),
     AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
     Authenticating(Mechanism),
     Handshake,
     Closed,
+}
+
+/// How a message begins.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    Data,
+    Chunk { size: u64, last: bool },
 }
 
 /// See the module.
@@ -91,6 +106,8 @@ pub(crate) struct Session {
     /// An over-long line is being thrown away.
     skipping: bool,
     draining: bool,
+    /// It was refused instead of greeted: nothing but QUIT is obeyed.
+    denied: bool,
     /// The last verb, for the log.
     last: &'static str,
     counts: Counts,
@@ -118,6 +135,7 @@ impl Session {
             login: None,
             skipping: false,
             draining: false,
+            denied: false,
             last: "CONNECT",
             counts: Counts::default(),
         }
@@ -130,6 +148,9 @@ impl Session {
             Input::Bytes(bytes) => consumed = self.bytes(bytes, actions),
             Input::Open => self.open(actions),
             Input::TlsUp => self.tls_up(),
+            Input::Client(answer) => self.admitted(answer, actions),
+            Input::Hello(answer) => self.hello_answer(answer, actions),
+            Input::Data(answer) => self.data_answer(answer, actions),
             Input::Sender(verdict) => self.sender(verdict, actions),
             Input::Recipient(verdict) => self.recipient(verdict, actions),
             Input::Auth(answer) => self.auth_answer(answer, actions),
@@ -152,7 +173,10 @@ impl Session {
     /// Whether an answer is wanted; no input is taken then.
     pub(crate) fn is_waiting(&self) -> bool {
         match self.state {
-            State::AskingSender(_)
+            State::AskingClient
+            | State::AskingHello(_)
+            | State::AskingData(..)
+            | State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::Committing(..)
             | State::Authenticating(_)
@@ -187,8 +211,13 @@ impl Session {
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self.state {
             State::Greeting => Some(self.client.greet_delay),
-            State::AskingRecipient(..) | State::Authenticating(_) => Some(LOOK_UP),
-            State::AskingSender(_) | State::Committing(..) | State::Handshake => None,
+            State::AskingClient
+            | State::AskingHello(_)
+            | State::AskingSender(_)
+            | State::AskingRecipient(..)
+            | State::AskingData(..)
+            | State::Authenticating(_) => Some(LOOK_UP),
+            State::Committing(..) | State::Handshake => None,
             State::Idle
             | State::Mail(_)
             | State::Body(..)
@@ -336,7 +365,8 @@ impl Session {
             Fault::Loop => reply::LOOP,
         };
         let from = transaction.reverse_path.to_string();
-        self.log_reject("END-OF-MESSAGE", &refusal, &from, None, actions);
+        self.log_reject("END-OF-MESSAGE", &refusal, Some(&from), None, actions);
+        actions.push(Action::Forget);
         self.refuse(refusal, actions);
     }
 
@@ -380,7 +410,21 @@ impl Session {
                 return;
             }
         }
+        if self.denied {
+            return self.deny(&command, actions);
+        }
         self.obey(command, actions);
+    }
+
+    /// RFC 5321 3.1: whom we do not serve says QUIT, and is told so.
+    fn deny(&mut self, command: &Command, actions: &mut Actions) {
+        match command {
+            Command::Quit => self.part(reply::BYE, actions),
+            Command::Bdat(chunk) if chunk.size > 0 => {
+                self.enter(State::Swallow(chunk.size, reply::DENIED));
+            }
+            _ => self.refuse(reply::DENIED, actions),
+        }
     }
 
     fn obey(&mut self, command: Command, actions: &mut Actions) {
@@ -411,6 +455,9 @@ impl Session {
         if matches!(self.state, State::BetweenChunks(..)) {
             actions.push(Action::Discard);
         }
+        if matches!(self.state, State::Mail(_) | State::BetweenChunks(..)) {
+            actions.push(Action::Forget);
+        }
         self.enter(State::Idle);
     }
 
@@ -418,14 +465,15 @@ impl Session {
 
     fn timeout(&mut self, actions: &mut Actions) {
         let (what, last_word) = match self.state {
-            State::AskingSender(_) | State::Committing(..) | State::Handshake | State::Closed => {
-                return;
-            }
+            State::Committing(..) | State::Handshake | State::Closed => return,
             State::Greeting => return self.waited(actions),
             // Its answer, should it still come, finds nobody.
-            State::AskingRecipient(..) | State::Authenticating(_) => {
-                ("warning: no answer to the look-up", reply::NO_ANSWER)
-            }
+            State::AskingClient
+            | State::AskingHello(_)
+            | State::AskingSender(_)
+            | State::AskingRecipient(..)
+            | State::AskingData(..)
+            | State::Authenticating(_) => ("warning: no answer to the look-up", reply::NO_ANSWER),
             State::Idle
             | State::Mail(_)
             | State::Body(..)
@@ -493,25 +541,37 @@ impl Session {
         }
     }
 
+    /// A refusal that comes from outside of this machine may end the session: RFC 5321 3.8, and RFC
+    /// 7504 4 for the greeting.
+    fn reject(&mut self, refusal: Reply, actions: &mut Actions) {
+        if matches!(refusal.code(), 421 | 521) {
+            self.part(refusal, actions);
+        } else {
+            actions.push(Action::Reply(refusal));
+        }
+    }
+
     fn log_reject(
         &self,
         stage: &str,
         refusal: &Reply,
-        from: &str,
+        from: Option<&str>,
         to: Option<&Address>,
         actions: &mut Actions,
     ) {
         let to = to
             .map(|to| format!(" to=<{}>", escape(&to.to_string())))
             .unwrap_or_default();
+        let from = from
+            .map(|from| format!(" from=<{}>", escape(from)))
+            .unwrap_or_default();
         let (helo, extended) = match &self.hello {
             Some(hello) => (hello.name.as_str(), hello.extended),
             None => ("", false),
         };
         actions.push(Action::Log(format!(
-            "NOQUEUE: reject: {stage} from {}: {refusal}; from=<{}>{to} proto={} helo=<{}>",
+            "NOQUEUE: reject: {stage} from {}: {refusal};{from}{to} proto={} helo=<{}>",
             self.client.shown,
-            escape(from),
             protocol(extended, self.tls, self.login.is_some()),
             escape(helo),
         )));

@@ -76,7 +76,8 @@ impl Queue {
         Ok(file)
     }
 
-    pub(crate) fn draft_as(
+    /// The same with an id that is known already. It must be new: [`QueueId::generate`].
+    pub fn draft_as(
         &self,
         id: QueueId,
         lane: Lane,

@@ -3,8 +3,7 @@
 //! The octets behind a BDAT are taken whether it is refused or not, so that session and client stay
 //! in step. A refused piece ends the transaction: further ones are answered with 503.
 
-use super::{Action, Actions, Session, State, keep};
-use crate::body::{Body, Framing, Limits};
+use super::{Action, Actions, Session, Start, State, keep};
 use crate::command::Chunk;
 use crate::reply::{self, Reply};
 
@@ -13,13 +12,8 @@ impl Session {
         let Chunk { size, last } = chunk;
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Mail(transaction) if transaction.len() > 0 => {
-                let limits = Limits {
-                    size: self.terms.size_limit,
-                    hops: self.terms.hop_limit,
-                };
-                actions.push(Action::Begin(transaction.clone()));
-                let body = Box::new(Body::new(Framing::Chunks, limits));
-                self.enter(State::Chunk(transaction, body, size, last));
+                actions.push(Action::AskData);
+                return self.enter(State::AskingData(transaction, Start::Chunk { size, last }));
             }
             State::BetweenChunks(transaction, body) => {
                 self.enter(State::Chunk(transaction, body, size, last));
@@ -32,7 +26,12 @@ impl Session {
                 self.enter(State::Swallow(size, refusal));
             }
         }
-        if size == 0 {
+        self.empty_chunk(actions);
+    }
+
+    /// A piece without octets is over when it has begun.
+    pub(super) fn empty_chunk(&mut self, actions: &mut Actions) {
+        if let State::Chunk(_, _, 0, _) | State::Swallow(0, _) = &self.state {
             self.swallow(&[], actions);
             self.chunk(&[], actions);
         }
@@ -89,6 +88,12 @@ impl Session {
         if *left == 0 {
             let refusal = refusal.clone();
             self.enter(State::Idle);
+            if matches!(refusal.code(), 421 | 521) {
+                return {
+                    self.part(refusal, actions);
+                    now.len()
+                };
+            }
             self.refuse(refusal, actions);
         }
         now.len()

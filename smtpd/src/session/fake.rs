@@ -15,6 +15,11 @@ pub(super) struct World {
     pub(super) logged: Vec<String>,
     pub(super) acquainted: bool,
     pub(super) said: Vec<u8>,
+    /// What the doors say of the client, and of DATA.
+    pub(super) client: Result<Admission, Reply>,
+    pub(super) data: Result<(), Reply>,
+    /// Transactions that were given up.
+    pub(super) forgotten: usize,
     pending: Vec<u8>,
 }
 
@@ -57,7 +62,16 @@ impl World {
         )
     }
 
+    /// Where the doors say this of the client.
+    pub(super) fn answering(answer: Result<Admission, Reply>, client: Client) -> Self {
+        Self::made(terms(), client, answer)
+    }
+
     fn on(terms: Terms, client: Client) -> Self {
+        Self::made(terms, client, Ok(Admission::default()))
+    }
+
+    fn made(terms: Terms, client: Client, answer: Result<Admission, Reply>) -> Self {
         let mut world = Self {
             session: Session::new(Arc::new(terms), client, false),
             full: false,
@@ -67,6 +81,9 @@ impl World {
             logged: Vec::new(),
             acquainted: false,
             said: Vec::new(),
+            client: answer,
+            data: Ok(()),
+            forgotten: 0,
             pending: Vec::new(),
         };
         world.happen(Input::Open);
@@ -104,6 +121,23 @@ impl World {
                     assert!(self.pending.is_empty(), "the loop would close here");
                     self.happen(Input::TlsUp);
                 }
+                Action::AskClient => {
+                    let answer = self.client.clone();
+                    self.happen(Input::Client(answer));
+                }
+                Action::AskHello { name, .. } => {
+                    let answer = match name.as_str() {
+                        "liar.example" => Err(reply::NOT_YOURS.about(&name)),
+                        "worm.example" => Err(reply::SHUTTING_DOWN),
+                        _ => Ok(()),
+                    };
+                    self.happen(Input::Hello(answer));
+                }
+                Action::AskData => {
+                    let answer = self.data.clone();
+                    self.happen(Input::Data(answer));
+                }
+                Action::Forget => self.forgotten += 1,
                 Action::AskSender {
                     reverse_path,
                     login,
@@ -120,10 +154,14 @@ impl World {
                     self.happen(Input::Sender(verdict));
                 }
                 // The user whose look-up never ends.
-                Action::AskRecipient { address, .. } if address.local().as_str() == "slow" => (),
+                Action::AskRecipient { recipient, .. }
+                    if recipient.address.local().as_str() == "slow" => {}
                 Action::AskRecipient {
-                    address, may_relay, ..
+                    recipient,
+                    may_relay,
+                    ..
                 } => {
+                    let address = recipient.address;
                     let verdict = match (address.domain().as_str(), address.local().as_str()) {
                         ("example.org", "ann" | "bob") => Verdict::Local(address),
                         ("mx.example.org", name) if name.eq_ignore_ascii_case("postmaster") => {

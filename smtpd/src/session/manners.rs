@@ -6,13 +6,36 @@
 
 use base::escape::escape;
 
-use super::{Action, Actions, Session, State};
+use super::{Action, Actions, Admission, GLANCE, Session, State};
 use crate::command::Command;
 use crate::reply::{self, Reply};
 
 impl Session {
-    /// The client is there. A stranger is greeted after a while.
+    /// The client is there.
     pub(super) fn open(&mut self, actions: &mut Actions) {
+        actions.push(Action::AskClient);
+        self.enter(State::AskingClient);
+    }
+
+    /// Whether we serve it. A stranger is greeted after a while.
+    pub(super) fn admitted(&mut self, answer: Result<Admission, Reply>, actions: &mut Actions) {
+        if !matches!(self.state, State::AskingClient) {
+            return;
+        }
+        self.enter(State::Idle);
+        let admission = match answer {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                self.denied = true;
+                self.log_reject("CONNECT", &refusal, None, None, actions);
+                return self.reject(refusal, actions);
+            }
+        };
+        let delay = &mut self.client.greet_delay;
+        if !delay.is_zero() {
+            // Who has not waited is seen even where no time is left.
+            *delay = delay.saturating_sub(admission.took).max(GLANCE);
+        }
         if self.client.greet_delay.is_zero() {
             self.greet(actions);
         } else {

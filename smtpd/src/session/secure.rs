@@ -15,6 +15,7 @@ impl Session {
         if !self.client.tls_offered {
             return self.refuse(reply::NO_TLS, actions);
         }
+        self.forget(actions);
         actions.push(Action::Reply(reply::START_TLS));
         actions.push(Action::StartTls);
         self.enter(State::Handshake);

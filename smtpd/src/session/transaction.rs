@@ -5,7 +5,8 @@ use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
 use super::{
-    Action, Actions, Hello, MAX_REFUSED, Queued, Session, State, Transaction, Verdict, protocol,
+    Action, Actions, Hello, MAX_REFUSED, Queued, Session, Start, State, Transaction, Verdict,
+    protocol,
 };
 use crate::body::{Body, Framing, Limits};
 use crate::command::{Mail, Path, Rcpt};
@@ -15,6 +16,27 @@ impl Session {
     /// RFC 5321 4.1.1.1 and 4.1.4: it also clears a transaction.
     pub(super) fn hello(&mut self, name: String, extended: bool, actions: &mut Actions) {
         self.forget(actions);
+        actions.push(Action::AskHello {
+            name: name.clone(),
+            extended,
+        });
+        self.enter(State::AskingHello(Hello { name, extended }));
+    }
+
+    pub(super) fn hello_answer(&mut self, answer: Result<(), Reply>, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::AskingHello(hello) => Ok(hello),
+            other => Err(other),
+        });
+        let Some(hello) = held else { return };
+        let extended = hello.extended;
+        self.hello = Some(hello);
+        if let Err(refusal) = answer {
+            let stage = if extended { "EHLO" } else { "HELO" };
+            self.log_reject(stage, &refusal, None, None, actions);
+            self.hello = None;
+            return self.reject(refusal, actions);
+        }
         let mut text = self.terms.name.to_string();
         if extended {
             text.push_str(&format!(
@@ -32,7 +54,6 @@ impl Session {
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
             text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
         }
-        self.hello = Some(Hello { name, extended });
         actions.push(Action::Reply(Reply::made(250, None, text)));
     }
 
@@ -69,7 +90,7 @@ impl Session {
         let size = mail.size.unwrap_or(0);
         if size > self.terms.size_limit {
             let from = reverse_path.to_string();
-            self.log_reject("MAIL", &reply::TOO_BIG, &from, None, actions);
+            self.log_reject("MAIL", &reply::TOO_BIG, Some(&from), None, actions);
             return self.refuse(reply::TOO_BIG, actions);
         }
         let transaction = Box::new(Transaction {
@@ -89,6 +110,9 @@ impl Session {
             size,
             reverse_path: transaction.reverse_path.clone(),
             login: self.login.clone(),
+            body: transaction.body,
+            ret: transaction.ret,
+            envid: transaction.envid.clone(),
         });
         self.enter(State::AskingSender(transaction));
     }
@@ -106,8 +130,9 @@ impl Session {
             }
             Err(refusal) => {
                 let from = transaction.reverse_path.to_string();
-                self.log_reject("MAIL", &refusal, &from, None, actions);
-                actions.push(Action::Reply(refusal));
+                self.log_reject("MAIL", &refusal, Some(&from), None, actions);
+                actions.push(Action::Forget);
+                self.reject(refusal, actions);
             }
         }
     }
@@ -132,17 +157,17 @@ impl Session {
         let State::Mail(transaction) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
-        actions.push(Action::AskRecipient {
-            address: address.clone(),
-            may_relay,
-            helo: transaction.helo.clone(),
-            reverse_path: transaction.reverse_path.clone(),
-        });
         let asked = Recipient {
             address,
             orcpt: rcpt.orcpt,
             notify: rcpt.notify,
         };
+        actions.push(Action::AskRecipient {
+            recipient: asked.clone(),
+            may_relay,
+            helo: transaction.helo.clone(),
+            reverse_path: transaction.reverse_path.clone(),
+        });
         self.enter(State::AskingRecipient(transaction, asked));
     }
 
@@ -181,10 +206,10 @@ impl Session {
         let Some(refusal) = refusal else {
             return actions.push(Action::Reply(reply::RECIPIENT_OK));
         };
-        self.log_reject("RCPT", &refusal, &from, Some(&asked), actions);
+        self.log_reject("RCPT", &refusal, Some(&from), Some(&asked), actions);
         self.counts.refused = self.counts.refused.saturating_add(1);
-        actions.push(Action::Reply(refusal));
-        if self.counts.refused >= MAX_REFUSED {
+        self.reject(refusal, actions);
+        if self.counts.refused >= MAX_REFUSED && !matches!(self.state, State::Closed) {
             self.part(reply::TOO_MANY_ERRORS, actions);
         }
     }
@@ -193,16 +218,8 @@ impl Session {
     pub(super) fn data(&mut self, actions: &mut Actions) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Mail(transaction) if transaction.len() > 0 => {
-                let limits = Limits {
-                    size: self.terms.size_limit,
-                    hops: self.terms.hop_limit,
-                };
-                actions.push(Action::Begin(transaction.clone()));
-                actions.push(Action::Reply(reply::START_MAIL));
-                self.enter(State::Body(
-                    transaction,
-                    Box::new(Body::new(Framing::Dot, limits)),
-                ));
+                actions.push(Action::AskData);
+                self.enter(State::AskingData(transaction, Start::Data));
             }
             State::Mail(transaction) => {
                 self.enter(State::Mail(transaction));
@@ -217,6 +234,43 @@ impl Session {
         }
     }
 
+    /// The message may begin, or why not.
+    pub(super) fn data_answer(&mut self, answer: Result<(), Reply>, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::AskingData(transaction, start) => Ok((transaction, start)),
+            other => Err(other),
+        });
+        let Some((transaction, start)) = held else {
+            return;
+        };
+        if let Err(refusal) = answer {
+            let from = transaction.reverse_path.to_string();
+            self.log_reject("DATA", &refusal, Some(&from), None, actions);
+            actions.push(Action::Forget);
+            return match start {
+                Start::Chunk { size, .. } if size > 0 => self.enter(State::Swallow(size, refusal)),
+                Start::Data | Start::Chunk { .. } => self.reject(refusal, actions),
+            };
+        }
+        let limits = Limits {
+            size: self.terms.size_limit,
+            hops: self.terms.hop_limit,
+        };
+        let body = |framing| Box::new(Body::new(framing, limits));
+        actions.push(Action::Begin(transaction.clone()));
+        match start {
+            Start::Data => {
+                actions.push(Action::Reply(reply::START_MAIL));
+                self.enter(State::Body(transaction, body(Framing::Dot)));
+            }
+            Start::Chunk { size, last } => {
+                let body = body(Framing::Chunks);
+                self.enter(State::Chunk(transaction, body, size, last));
+                self.empty_chunk(actions);
+            }
+        }
+    }
+
     pub(super) fn queued(&mut self, result: Result<Vec<Queued>, Reply>, actions: &mut Actions) {
         let held = self.take(|state| match state {
             State::Committing(transaction, size) => Ok((transaction, size)),
@@ -225,12 +279,13 @@ impl Session {
         let Some((transaction, size)) = held else {
             return;
         };
+        actions.push(Action::Forget);
         let from = transaction.reverse_path.to_string();
         let entries = match result {
             Ok(entries) => entries,
             Err(refusal) => {
-                self.log_reject("END-OF-MESSAGE", &refusal, &from, None, actions);
-                return actions.push(Action::Reply(refusal));
+                self.log_reject("END-OF-MESSAGE", &refusal, Some(&from), None, actions);
+                return self.reject(refusal, actions);
             }
         };
         let login = match &transaction.login {

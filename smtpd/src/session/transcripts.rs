@@ -732,3 +732,160 @@ proptest! {
         proptest::prop_assert_eq!(outcome(&bytes, &cuts), outcome(&bytes, &[one]));
     }
 }
+
+/// RFC 5321 3.1
+#[test]
+fn who_is_not_served_says_quit() {
+    let refusal = Reply::made(554, None, "No mail from there".into());
+    let mut world = World::answering(Err(refusal), client());
+    world.play(
+        "
+        S: 554 No mail from there
+        C: EHLO foo.com
+        S: 503 5.5.1 You are not served here, say QUIT
+        C: MAIL FROM:<a@b>
+        S: 503 5.5.1 You are not served here, say QUIT
+        C: BDAT 4 LAST
+        ",
+    );
+    world.send(b"QUIT");
+    world.play(
+        "
+        S: 503 5.5.1 You are not served here, say QUIT
+        C: QUIT
+        S: 221 2.0.0 Bye
+        ",
+    );
+    assert!(world.closed);
+    assert_eq!(
+        world.logged,
+        [
+            "NOQUEUE: reject: CONNECT from unknown[192.0.2.1]: 554 No mail from there; proto=SMTP \
+             helo=<>"
+        ]
+    );
+}
+
+/// RFC 5321 3.8 and RFC 7504 4
+#[test]
+fn who_is_not_served_now_is_sent_away() {
+    for code in [421, 521] {
+        let refusal = Reply::made(code, None, "Go away".into());
+        let mut world = World::answering(Err(refusal), client());
+        world.play(&format!("S: {code} Go away"));
+        assert!(world.closed);
+    }
+}
+
+#[test]
+fn what_a_look_up_takes_a_stranger_need_not_wait_again() {
+    let waiting = || Client {
+        greet_delay: Duration::from_secs(6),
+        ..client()
+    };
+    for (took, left) in [
+        (Duration::ZERO, Duration::from_secs(6)),
+        (Duration::from_secs(2), Duration::from_secs(4)),
+        (Duration::from_secs(9), GLANCE),
+    ] {
+        let mut world = World::answering(Ok(Admission { took }), waiting());
+        assert_eq!(world.session.patience(), Some(left));
+        world.happen(Input::Timeout);
+        world.play(HELLO);
+    }
+    let took = Duration::from_secs(9);
+    let mut world = World::answering(Ok(Admission { took }), waiting());
+    world.send(b"EHLO foo.com\r\n");
+    world.play("S: 554 5.5.0 SMTP protocol synchronization: wait for our reply");
+    assert!(world.closed);
+    // Who is known does not wait, however long a look-up took.
+    World::answering(Ok(Admission { took }), client()).play(HELLO);
+}
+
+#[test]
+fn a_name_can_be_refused() {
+    let mut world = World::new(client());
+    world.play(
+        "
+        S: 220 mx.example.org ESMTP yubin
+        C: EHLO liar.example
+        S: 553 5.7.1 <liar.example>: Sender address is not yours
+        C: MAIL FROM:<a@b>
+        S: 503 5.5.1 Say EHLO or HELO first
+        C: HELO foo.com
+        S: 250 mx.example.org
+        C: EHLO worm.example
+        S: 421 4.3.2 Service is shutting down, try again
+        ",
+    );
+    assert!(world.closed);
+    assert!(
+        world.logged[0].starts_with("NOQUEUE: reject: EHLO from unknown[192.0.2.1]: 553 5.7.1"),
+        "{:?}",
+        world.logged
+    );
+}
+
+#[test]
+fn a_message_can_be_refused_before_it_comes() {
+    let mut world = World::new(client());
+    world.data = Err(reply::TRY_LATER);
+    world.play(HELLO);
+    let begin = "
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ";
+    world.play(begin);
+    world.play(
+        "
+        C: DATA
+        S: 451 4.3.0 Local trouble, try again later
+        C: DATA
+        S: 503 5.5.1 MAIL first
+        ",
+    );
+    assert_eq!(world.forgotten, 1);
+    world.play(begin);
+    world.play("C: BDAT 6");
+    world.send(b"QUIT\r\n");
+    world.play("S: 451 4.3.0 Local trouble, try again later");
+    world.play(begin);
+    world.play(
+        "
+        C: BDAT 0 LAST
+        S: 451 4.3.0 Local trouble, try again later
+        ",
+    );
+    world.data = Ok(());
+    world.play(begin);
+    world.play(
+        "
+        C: BDAT 0 LAST
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    assert!(world.open.is_none());
+    assert_eq!((world.taken.len(), world.forgotten), (1, 4));
+}
+
+/// Whatever ends a transaction, its doors are told.
+#[test]
+fn the_end_of_a_transaction_is_told() {
+    let begin = "
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ";
+    let mut world = play(begin);
+    world.play("C: RSET\nS: 250 2.0.0 Ok\nC: RSET\nS: 250 2.0.0 Ok");
+    assert_eq!(world.forgotten, 1);
+    world.play(begin);
+    world.play(&HELLO.replace("S: 220 mx.example.org ESMTP yubin\n", ""));
+    assert_eq!(world.forgotten, 2);
+    world.play(begin);
+    world.play("C: STARTTLS\nS: 220 2.0.0 Ready to start TLS");
+    assert_eq!(world.forgotten, 3);
+}

@@ -45,10 +45,16 @@ pub(crate) enum Input<'a> {
     Open,
     Bytes(&'a [u8]),
     TlsUp,
+    /// Answer to [`Action::AskClient`]: why we do not serve this client.
+    Client(Result<Admission, Reply>),
+    /// Answer to [`Action::AskHello`].
+    Hello(Result<(), Reply>),
     /// Answer to [`Action::AskSender`]: why the message is not to begin.
     Sender(Result<(), Reply>),
     /// Answer to [`Action::AskRecipient`].
     Recipient(Verdict),
+    /// Answer to [`Action::AskData`].
+    Data(Result<(), Reply>),
     /// Answer to [`Action::Authenticate`] and [`Action::Respond`].
     Auth(AuthAnswer),
     /// Answer to [`Action::Commit`].
@@ -66,18 +72,32 @@ pub(crate) enum Input<'a> {
 pub(crate) enum Action {
     Reply(Reply),
     StartTls,
+    /// May this client be served? It comes before the greeting.
+    AskClient,
+    /// May the client call itself so?
+    AskHello {
+        name: String,
+        extended: bool,
+    },
     /// Is there room for a message of so many octets (0: not said), and may it have this sender?
     AskSender {
         size: u64,
         reverse_path: ReversePath,
         login: Option<String>,
+        body: BodyType,
+        ret: Option<Ret>,
+        envid: Option<String>,
     },
     AskRecipient {
-        address: Address,
+        recipient: Recipient,
         may_relay: bool,
         helo: String,
         reverse_path: ReversePath,
     },
+    /// May the message come?
+    AskData,
+    /// The transaction is over, whatever came of it.
+    Forget,
     Authenticate {
         mechanism: Mechanism,
         initial: Option<Vec<u8>>,
@@ -97,6 +117,13 @@ pub(crate) enum Action {
     /// The client has waited for our greeting: the next time it need not.
     Acquaint,
     Close,
+}
+
+/// A client that we serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Admission {
+    /// How long it took to find out; the client need not wait that long again.
+    pub(crate) took: Duration,
 }
 
 /// What becomes of a recipient.
@@ -152,7 +179,7 @@ impl Transaction {
             .saturating_add(self.discarded.len())
     }
 
-    pub(super) fn contains(&self, address: &Address) -> bool {
+    pub(crate) fn contains(&self, address: &Address) -> bool {
         self.local
             .iter()
             .chain(&self.relay)

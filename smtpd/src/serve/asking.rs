@@ -1,0 +1,263 @@
+//! What a session asks: first of what the operator wrote down and of who lives here, then of the
+//! doors. Where no door wants to be asked the answer comes in the same step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{Address, Recipient, ReversePath};
+use net::Control;
+
+use super::{Connection, Done};
+use crate::access;
+use crate::gate::{Hello, Opened, Question, Ruling};
+use crate::reply::{self, Reply};
+use crate::session::{Action, Admission, Input, Verdict};
+
+/// What the doors were asked.
+pub(crate) enum Asked {
+    /// At this time.
+    Client(Instant),
+    Hello,
+    Sender,
+    /// And what becomes of him, if they have nothing against it.
+    Recipient(Box<Recipient>, Verdict),
+    Data,
+}
+
+impl Asked {
+    fn question(&self) -> Question<'_> {
+        match self {
+            Self::Client(_) => Question::Client,
+            Self::Hello => Question::Hello,
+            Self::Sender => Question::Sender,
+            Self::Recipient(recipient, _) => Question::Recipient(recipient),
+            Self::Data => Question::Data,
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn ask(&mut self, action: Action, control: &mut Control<'_, Done>) {
+        match action {
+            Action::AskClient => self.ask_doors(Asked::Client(Instant::now()), control),
+            Action::AskHello { name, extended } => {
+                if let Some(visit) = &mut self.visit {
+                    visit.facts.hello = Some(Hello { name, extended });
+                }
+                self.ask_doors(Asked::Hello, control);
+            }
+            Action::AskSender {
+                size,
+                reverse_path,
+                login,
+                body,
+                ret,
+                envid,
+            } => {
+                self.ruling = Ruling::default();
+                if let Err(refusal) = self.may_send(size, &reverse_path, login.as_deref()) {
+                    self.step(Input::Sender(Err(refusal)), control);
+                    return;
+                }
+                if let Some(visit) = &mut self.visit {
+                    visit.facts.transaction = Some(Opened {
+                        reverse_path,
+                        size,
+                        body,
+                        ret,
+                        envid,
+                        recipients: Vec::new(),
+                        queue_id: None,
+                    });
+                }
+                self.ask_doors(Asked::Sender, control);
+            }
+            Action::AskRecipient {
+                recipient,
+                may_relay,
+                helo,
+                reverse_path,
+            } => {
+                let answer = self.shared.policy.access(access::Question {
+                    client: self.sender.ip,
+                    helo: &helo,
+                    from: &reverse_path,
+                    to: &recipient.address,
+                    may_relay,
+                });
+                let prepend = answer.prepend;
+                self.ruling.add(Ruling {
+                    prepend,
+                    ..Ruling::default()
+                });
+                self.ask_recipient(recipient, may_relay, answer.ruling, control);
+            }
+            Action::AskData => self.ask_doors(Asked::Data, control),
+            _ => {}
+        }
+    }
+
+    /// The transaction is over.
+    pub(super) fn forget(&mut self) {
+        self.ruling = Ruling::default();
+        if let Some(visit) = &mut self.visit {
+            visit.forget();
+        }
+    }
+
+    fn may_send(
+        &self,
+        size: u64,
+        reverse_path: &ReversePath,
+        login: Option<&str>,
+    ) -> Result<(), Reply> {
+        let policy = &self.shared.policy;
+        let foreign = reverse_path
+            .address()
+            .filter(|address| login.is_some_and(|login| !policy.may_send_as(login, address)));
+        if let Some(address) = foreign {
+            return Err(reply::NOT_YOURS.about(&address.to_string()));
+        }
+        let room = self.shared.queue.has_space(size, self.shared.spare);
+        room.map_err(|fail| {
+            log::warn!("{fail}");
+            reply::NO_ROOM
+        })
+    }
+
+    fn ask_recipient(
+        &mut self,
+        recipient: Recipient,
+        may_relay: bool,
+        ruling: access::Ruling,
+        control: &mut Control<'_, Done>,
+    ) {
+        let address = recipient.address.clone();
+        let (address, may_relay) = match ruling {
+            access::Ruling::GoOn => (address, may_relay),
+            // Where the operator sends it, it goes.
+            access::Ruling::Redirect(other) => (other, true),
+            access::Ruling::Refuse(refusal) => {
+                let verdict = Verdict::Refuse(refusal.about(&address.to_string()));
+                self.step(Input::Recipient(verdict), control);
+                return;
+            }
+            access::Ruling::Discard => {
+                self.step(Input::Recipient(Verdict::Discard(address)), control);
+                return;
+            }
+        };
+        self.route(address, may_relay, Some(Box::new(recipient)), control);
+    }
+
+    /// What becomes of an address. `asked`: the doors are still to be asked about him.
+    fn route(
+        &mut self,
+        address: Address,
+        may_relay: bool,
+        asked: Option<Box<Recipient>>,
+        control: &mut Control<'_, Done>,
+    ) {
+        let policy = Arc::clone(&self.shared.policy);
+        if let Some(verdict) = policy.judge(&address, may_relay) {
+            self.routed(verdict, asked, control);
+        } else {
+            let handle = control.handle();
+            policy.look_up(address, move |verdict| {
+                handle.post(Done::Recipient(verdict, asked));
+            });
+        }
+    }
+
+    pub(super) fn routed(
+        &mut self,
+        verdict: Verdict,
+        asked: Option<Box<Recipient>>,
+        control: &mut Control<'_, Done>,
+    ) {
+        match (asked, verdict) {
+            (Some(recipient), verdict @ (Verdict::Local(_) | Verdict::Relay(_))) => {
+                self.ask_doors(Asked::Recipient(recipient, verdict), control);
+            }
+            (_, verdict) => {
+                self.step(Input::Recipient(verdict), control);
+            }
+        }
+    }
+
+    fn ask_doors(&mut self, asked: Asked, control: &mut Control<'_, Done>) {
+        let stage = asked.question().stage();
+        match self.visit.take() {
+            Some(mut visit) if visit.wants(stage) => {
+                let handle = control.handle();
+                self.shared.gate.run(move || {
+                    let ruling = visit.ask(asked.question());
+                    handle.post(Done::Ruled(visit, asked, ruling));
+                });
+            }
+            visit => {
+                self.visit = visit;
+                self.ruled(asked, Ruling::default(), control);
+            }
+        }
+    }
+
+    /// The doors have answered.
+    pub(super) fn ruled(
+        &mut self,
+        asked: Asked,
+        mut ruling: Ruling,
+        control: &mut Control<'_, Done>,
+    ) {
+        let answer = ruling.refuse.take().map_or(Ok(()), Err);
+        let input = match asked {
+            Asked::Client(since) => {
+                let took = match &self.visit {
+                    Some(_) => since.elapsed(),
+                    None => Duration::ZERO,
+                };
+                Input::Client(answer.map(|()| Admission { took }))
+            }
+            Asked::Hello => Input::Hello(answer),
+            Asked::Sender => {
+                self.ruling.add(ruling);
+                Input::Sender(answer)
+            }
+            Asked::Data => {
+                self.ruling.add(ruling);
+                Input::Data(answer)
+            }
+            Asked::Recipient(recipient, verdict) => {
+                return self.ruled_recipient(*recipient, verdict, answer, ruling, control);
+            }
+        };
+        self.step(input, control);
+    }
+
+    fn ruled_recipient(
+        &mut self,
+        recipient: Recipient,
+        verdict: Verdict,
+        answer: Result<(), Reply>,
+        mut ruling: Ruling,
+        control: &mut Control<'_, Done>,
+    ) {
+        if let Err(refusal) = answer {
+            self.step(Input::Recipient(Verdict::Refuse(refusal)), control);
+            return;
+        }
+        let elsewhere = ruling.redirect.take();
+        self.ruling.add(ruling);
+        if let Some(visit) = &mut self.visit
+            && let Some(opened) = &mut visit.facts.transaction
+        {
+            opened.recipients.push(recipient);
+        }
+        match elsewhere {
+            Some(address) => self.route(address, true, None, control),
+            None => {
+                self.step(Input::Recipient(verdict), control);
+            }
+        }
+    }
+}
