@@ -5,6 +5,7 @@ mod chains;
 mod examples;
 mod foreign;
 mod garbage;
+mod openspf;
 mod rounds;
 mod vectors;
 
