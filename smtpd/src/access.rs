@@ -28,6 +28,8 @@ enum Action {
     Ok,
     Refuse(Reply),
     Discard,
+    /// The message is put aside, for this reason.
+    Hold(String),
     Redirect(Address),
     /// This field is put before the message.
     Prepend(String),
@@ -61,6 +63,8 @@ pub(crate) struct Question<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) ruling: Ruling,
+    /// Why the message is to be put aside, if it is.
+    pub(crate) hold: Option<String>,
     /// Header fields to be put before the message, without line ends.
     pub(crate) prepend: Vec<String>,
 }
@@ -151,6 +155,10 @@ impl Access {
                     answer.prepend.push(field.clone());
                     continue;
                 }
+                Action::Hold(reason) => {
+                    answer.hold.get_or_insert_with(|| reason.clone());
+                    continue;
+                }
                 Action::Ok => Ruling::GoOn,
                 Action::Refuse(reply) => Ruling::Refuse(reply.clone()),
                 Action::Discard => Ruling::Discard,
@@ -213,6 +221,7 @@ fn parse_action(text: &str) -> Result<Action, String> {
             or("Access denied for now, try again later"),
         ),
         "DISCARD" => Action::Discard,
+        "HOLD" => Action::Hold(or("the access table says so")),
         "REDIRECT" => match Address::parse(rest) {
             Ok(address) => Action::Redirect(address),
             Err(e) => return Err(format!("REDIRECT `{rest}': {e}")),
@@ -222,7 +231,7 @@ fn parse_action(text: &str) -> Result<Action, String> {
             Ok(code @ 400..=599) if verb.len() == 3 => coded(code, rest)?,
             _ => {
                 return Err(format!(
-                    "`{verb}' is no action, write OK, REJECT, DEFER, DISCARD, REDIRECT, PREPEND or a \
+                    "`{verb}' is no action, write OK, REJECT, DEFER, DISCARD, HOLD, REDIRECT, PREPEND or a \
                      reply like `550 5.7.1 text'"
                 ));
             }
@@ -303,7 +312,12 @@ mod tests {
             Ruling::Discard => "discard".into(),
             Ruling::Redirect(address) => format!("to {address}"),
         };
-        format!("{ruling}{}", answer.prepend.concat())
+        let hold = answer.hold.map(|why| format!(" hold: {why}"));
+        format!(
+            "{ruling}{}{}",
+            hold.unwrap_or_default(),
+            answer.prepend.concat()
+        )
     }
 
     #[test]
@@ -318,6 +332,8 @@ mod tests {
              from spam@example.com DISCARD\n\
              from .bad.example REJECT bad\n\
              from boss@ PREPEND X-Boss: yes\n\
+             from odd@ HOLD\n\
+             to closed@example.org HOLD look at it\n\
              to old@example.org REDIRECT new@example.org\n\
              to closed.example.org 551 5.1.6 moved\n",
         )
@@ -345,6 +361,27 @@ mod tests {
                 "450 4.7.1 Access denied for now, try again later",
             ),
             (ip, "mx.x", "SPAM@Example.com", me, "discard"),
+            (
+                ip,
+                "mx.x",
+                "odd@x.y",
+                me,
+                "- hold: the access table says so",
+            ),
+            (
+                ip,
+                "mx.x",
+                "a@x.y",
+                "closed@example.org",
+                "- hold: look at it",
+            ),
+            (
+                ip,
+                "mx.x",
+                "odd@x.y",
+                "old@example.org",
+                "to new@example.org hold: the access table says so",
+            ),
             (ip, "mx.x", "a@b.bad.example", me, "554 5.7.1 bad"),
             (ip, "mx.x", "a@bad.example", me, "-"),
             (

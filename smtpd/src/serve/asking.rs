@@ -85,8 +85,9 @@ impl Connection {
                     to: &recipient.address,
                     may_relay,
                 });
-                let prepend = answer.prepend;
+                let (hold, prepend) = (answer.hold, answer.prepend);
                 self.ruling.add(Ruling {
+                    hold,
                     prepend,
                     ..Ruling::default()
                 });
