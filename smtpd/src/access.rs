@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! client 192.0.2.0/24      REJECT no mail from here
+//! client .dyn.example      450 4.7.1 use your provider's relay
 //! helo   .dialup.example   450 4.7.1 use your provider's relay
 //! from   spam@example.com  DISCARD
 //! to     old@example.org   REDIRECT new@example.org
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use base::config::Network;
 use base::{Address, Fail, ReversePath, Status};
+use mailauth::iprev::Iprev;
 
 use crate::reply::Reply;
 use crate::table;
@@ -38,12 +40,23 @@ enum Action {
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     clients: Vec<(Network, Action)>,
+    /// For clients whose name is not known.
+    unknown: Option<Unknown>,
     /// By class and pattern in lower case.
     names: HashMap<(Class, String), Action>,
 }
 
+/// What is done with clients whose name is not known.
+#[derive(Debug)]
+struct Unknown {
+    action: Action,
+    /// While DNS does not answer.
+    for_now: Action,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Class {
+    Client,
     Helo,
     From,
     To,
@@ -53,6 +66,8 @@ enum Class {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub(crate) client: Option<IpAddr>,
+    /// What its host is called, where that was looked up.
+    pub(crate) name: Option<&'a Iprev>,
     pub(crate) helo: &'a str,
     pub(crate) from: &'a ReversePath,
     pub(crate) to: &'a Address,
@@ -103,7 +118,7 @@ impl Access {
         }
         let action = parse_action(action)?;
         let class = match class.to_ascii_lowercase().as_str() {
-            "client" => {
+            "client" if is_network(pattern) => {
                 let network = Network::parse(pattern).map_err(|e| format!("`{pattern}' {e}"))?;
                 if matches!(action, Action::Redirect(_)) {
                     return Err("REDIRECT is for `to'".into());
@@ -111,6 +126,8 @@ impl Access {
                 self.clients.push((network, action));
                 return Ok(());
             }
+            "client" if pattern.eq_ignore_ascii_case("unknown") => return self.add_unknown(action),
+            "client" => Class::Client,
             "helo" => Class::Helo,
             "from" => Class::From,
             "to" => Class::To,
@@ -134,9 +151,27 @@ impl Access {
         Ok(())
     }
 
+    fn add_unknown(&mut self, action: Action) -> Result<(), String> {
+        if matches!(action, Action::Redirect(_)) {
+            return Err("REDIRECT is for `to'".into());
+        }
+        let for_now = match &action {
+            Action::Refuse(reply) if reply.code() >= 500 => refuse(
+                450,
+                Status::new(4, 7, 25),
+                "The name of your host cannot be looked up now, try again later".into(),
+            ),
+            other => other.clone(),
+        };
+        match self.unknown.replace(Unknown { action, for_now }) {
+            Some(_) => Err("`unknown' stands here twice, remove one".into()),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn ask(&self, question: Question<'_>) -> Answer {
         let mut answer = Answer::default();
-        let of_client = || self.client(question.client?);
+        let of_client = || self.client(question.client?, question.name);
         let of_helo = || self.host(Class::Helo, &question.helo.to_lowercase());
         let of_sender = || match question.from.address() {
             Some(address) => self.address(Class::From, address),
@@ -169,11 +204,20 @@ impl Access {
         answer
     }
 
-    fn client(&self, ip: IpAddr) -> Option<&Action> {
+    /// By name, by network, and what is said of those without a name.
+    fn client(&self, ip: IpAddr, name: Option<&Iprev>) -> Option<&Action> {
+        let known = name.and_then(Iprev::name);
+        let by_name = || self.host(Class::Client, known?.as_str());
         let mut clients = self.clients.iter();
-        clients
-            .find(|(network, _)| network.contains(ip))
-            .map(|c| &c.1)
+        let mut by_network = || clients.find(|(network, _)| network.contains(ip));
+        let unknown = || match (name?, self.unknown.as_ref()?) {
+            (Iprev::Pass(_), _) => None,
+            (Iprev::TempError, unknown) => Some(&unknown.for_now),
+            (Iprev::Fail | Iprev::PermError, unknown) => Some(&unknown.action),
+        };
+        by_name()
+            .or_else(|| by_network().map(|c| &c.1))
+            .or_else(unknown)
     }
 
     /// `user@domain`, `domain`, `.parent`, `user@`: as access(5) looks them up.
@@ -194,6 +238,12 @@ impl Access {
     fn name(&self, class: Class, name: &str) -> Option<&Action> {
         self.names.get(&(class, name.to_owned()))
     }
+}
+
+/// An address or a network, not the name of a host.
+fn is_network(pattern: &str) -> bool {
+    let dotted = |b: u8| b.is_ascii_digit() || b == b'.';
+    pattern.contains(['/', ':']) || pattern.bytes().all(dotted)
 }
 
 /// The first word, and what follows it.
@@ -301,6 +351,7 @@ mod tests {
         };
         let answer = access.ask(Question {
             client: client.parse().ok(),
+            name: None,
             helo,
             from: &from,
             to: &Address::parse(to).unwrap(),
@@ -413,6 +464,47 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_known_by_its_name() {
+        let access = parse(
+            "client 192.0.2.9 OK\nclient unknown 550 5.7.25 who are you\n\
+             client .dyn.example REJECT dyn\nclient mx.dyn.example OK\n",
+        )
+        .unwrap();
+        let pass = |name| Iprev::Pass(base::Domain::parse(name).unwrap());
+        let later = "450 4.7.25 The name of your host cannot be looked up now, try again later";
+        for (ip, name, want) in [
+            ("192.0.2.1", Some(pass("p1.Dyn.example")), "554 5.7.1 dyn"),
+            ("192.0.2.9", Some(pass("p1.dyn.example")), "554 5.7.1 dyn"),
+            ("192.0.2.1", Some(pass("mx.dyn.example")), "-"),
+            ("192.0.2.1", Some(pass("dyn.example")), "-"),
+            ("192.0.2.1", Some(pass("unknown")), "-"),
+            ("192.0.2.1", Some(Iprev::Fail), "550 5.7.25 who are you"),
+            (
+                "192.0.2.1",
+                Some(Iprev::PermError),
+                "550 5.7.25 who are you",
+            ),
+            ("192.0.2.1", Some(Iprev::TempError), later),
+            ("192.0.2.9", Some(Iprev::Fail), "-"),
+            ("192.0.2.1", None, "-"),
+        ] {
+            let answer = access.ask(Question {
+                client: ip.parse().ok(),
+                name: name.as_ref(),
+                helo: "x",
+                from: &ReversePath::Null,
+                to: &Address::parse("ann@example.org").unwrap(),
+                may_relay: false,
+            });
+            let got = match answer.ruling {
+                Ruling::Refuse(reply) => reply.to_string(),
+                _ => "-".into(),
+            };
+            assert_eq!(got, want, "{ip} {name:?}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line_and_mend() {
         for (line, want) in [
             (
@@ -420,6 +512,8 @@ mod tests {
                 "access:2: write: client|helo|from|to pattern action",
             ),
             ("client 192.0.2.1/24 OK", "bits beyond its prefix"),
+            ("client mx.example REDIRECT a@b", "REDIRECT is for `to'"),
+            ("client unknown REDIRECT a@b", "REDIRECT is for `to'"),
             ("sender a@b OK", "`sender' is not known"),
             ("from a@b MAYBE", "`MAYBE' is no action"),
             ("from a@b 250 fine", "`250' is no action"),

@@ -10,12 +10,15 @@
 
 mod content;
 mod facts;
+mod lookup;
+pub(crate) mod names;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use base::escape::escape;
 use base::{Address, Fail, Recipient};
+use mailauth::iprev::Iprev;
 use net::pool::Pool;
 
 use crate::reply::Reply;
@@ -83,7 +86,7 @@ impl fmt::Display for Question<'_> {
 
 /// What a door says: nothing (the default), or one or more of these, with the meaning that Postfix's
 /// access(5) gives them. At [`Stage::Client`] and [`Stage::Hello`] only `refuse` counts; at the other
-/// stages the rest is for the message that the transaction becomes.
+/// stages the rest, but for the name, is for the message that the transaction becomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ruling {
     /// The answer is no, and no further door is asked. 421 and 521 end the session. At
@@ -98,6 +101,8 @@ pub(crate) struct Ruling {
     pub(crate) redirect: Option<Address>,
     /// Header fields that go before the message's own, without line ends.
     pub(crate) prepend: Vec<String>,
+    /// What the client's host is called; later doors find it in the [`Facts`].
+    pub(crate) name: Option<Iprev>,
 }
 
 impl Ruling {
@@ -110,6 +115,7 @@ impl Ruling {
             hold,
             redirect,
             mut prepend,
+            name,
         } = later;
         self.refuse = self.refuse.take().or(refuse);
         self.discard |= discard;
@@ -117,6 +123,7 @@ impl Ruling {
         self.redirect = redirect.or_else(|| self.redirect.take());
         prepend.retain(|field| !self.prepend.contains(field));
         self.prepend.append(&mut prepend);
+        self.name = name.or_else(|| self.name.take());
     }
 
     fn is_final(&self) -> bool {
@@ -219,7 +226,11 @@ impl Visit {
         for door in &mut self.doors {
             if door.wants(question.stage()) {
                 let began = Instant::now();
-                whole.add(door.ask(question, &self.facts));
+                let ruling = door.ask(question, &self.facts);
+                if let Some(name) = &ruling.name {
+                    self.facts.learn(name);
+                }
+                whole.add(ruling);
                 if began.elapsed() > PATIENCE {
                     let took = began.elapsed().as_secs();
                     log::warn!("{}: a check took {took} s: {question}", self.facts.shown);

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege, say};
+use dns::Resolve;
+use net::pool::Pool;
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
@@ -35,6 +37,9 @@ use crate::policy::{Exists, Policy, Tables, Told};
 use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
+
+/// Look-ups of doors that are under way at the same time.
+const LOOKUPS: usize = 200;
 
 fn main() -> ExitCode {
     logging::init("smtpd");
@@ -70,7 +75,8 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     }
     let sockets = activate::listen(&listens, opts.inetd)?;
     let queue = Queue::open(&root)?;
-    let prover = prover(&root, &conf)?;
+    let dns = dns::open(&root, &conf)?;
+    let prover = prover(&conf, &dns);
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Smtp)?;
     privilege::drop_to(&root, privilege::SMTP_USER)?;
 
@@ -91,7 +97,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         greet_delay: conf.greet_delay,
         acquaintances: Acquaintances::default(),
         prover,
-        gate: Gate::new(Vec::new()),
+        gate: Gate::new(doors(&conf, &dns)),
     });
     let options = net::Options {
         acceptor,
@@ -109,18 +115,25 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
 }
 
 /// Who looks into strangers' messages.
-fn prover(root: &Root, conf: &Config) -> Result<Option<Prover>, Fail> {
-    if !conf.authentication_results {
-        return Ok(None);
-    }
-    Ok(Some(Prover {
+fn prover(conf: &Config, dns: &Arc<dyn Resolve>) -> Option<Prover> {
+    conf.authentication_results.then(|| Prover {
         name: conf.official_name.clone(),
-        dns: dns::open(root, conf)?,
+        dns: Arc::clone(dns),
         handling: Handling {
             dmarc: conf.dmarc,
             arc_trust: conf.arc_trust.clone(),
         },
-    }))
+    })
+}
+
+/// The doors of all sessions, in the order in which they are asked.
+fn doors(conf: &Config, dns: &Arc<dyn Resolve>) -> Vec<gate::Maker> {
+    let lookups = Pool::new(LOOKUPS);
+    let mut doors = Vec::new();
+    if conf.client_names {
+        doors.push(gate::names::maker(Arc::clone(dns), lookups));
+    }
+    doors
 }
 
 /// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is

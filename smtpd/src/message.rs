@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use base::date::Date;
 use base::{Address, Doing, Domain, Envelope, Fail, Recipient, date};
+use mailauth::iprev::Iprev;
 use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, QueueId, Sealed, Source};
 
@@ -26,6 +27,8 @@ pub(crate) const SPILL: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     pub(crate) ip: Option<IpAddr>,
+    /// What its host is called, where that was looked up.
+    pub(crate) name: Option<Iprev>,
     /// What was agreed with TLS, in words.
     pub(crate) tls: Option<String>,
     pub(crate) by: Domain,
@@ -166,7 +169,7 @@ impl Message {
     fn open_drafts(&self, queue: &Queue) -> Result<Vec<Draft>, Fail> {
         let origin = Origin::now(Source::Network(Client {
             ip: self.sender.ip,
-            name: None,
+            name: self.name().map(Domain::to_string),
             helo: self.transaction.helo.clone(),
             protocol: self.transaction.protocol.into(),
             login: self.transaction.login.clone(),
@@ -188,6 +191,7 @@ impl Message {
             let trace = Trace {
                 helo: &self.transaction.helo,
                 ip: self.sender.ip,
+                name: self.name(),
                 tls: self.sender.tls.as_deref(),
                 by: &self.sender.by,
                 protocol: self.transaction.protocol,
@@ -226,6 +230,11 @@ impl Message {
         let date = Date::local(at).rfc5322().to_string();
         let message_id = format!("{id}@{}", self.sender.by);
         submitted::missing(beginning, from.as_deref(), &date, &message_id)
+    }
+
+    /// Of the client's host.
+    fn name(&self) -> Option<&Domain> {
+        self.sender.name.as_ref()?.name()
     }
 
     fn only_recipient(&self) -> Option<&Address> {

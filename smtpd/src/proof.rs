@@ -16,6 +16,7 @@ use dns::Resolve;
 use mailauth::arc::{self, Chain};
 use mailauth::dkim::{Bodies, Header, Verifier};
 use mailauth::dmarc::{self, Evidence};
+use mailauth::iprev::Iprev;
 use mailauth::results::{Finding, Results, is_ours};
 use mailauth::spf::{self, Question};
 
@@ -41,6 +42,8 @@ pub(crate) struct Prover {
 #[derive(Debug)]
 pub(crate) struct Bringer<'a> {
     pub(crate) ip: Option<IpAddr>,
+    /// What its host is called, where that was looked up.
+    pub(crate) name: Option<&'a Iprev>,
     pub(crate) helo: &'a str,
     pub(crate) reverse_path: &'a ReversePath,
 }
@@ -83,6 +86,10 @@ impl Prover {
         let now = now.map_or(0, |since| since.as_secs());
         let name = self.name.to_string();
         let mut results = Results::new(&name, false);
+        if let (Some(found), Some(ip)) = (bringer.name, bringer.ip) {
+            let result = found.result();
+            results.add(&Finding::Iprev { result, ip });
+        }
         let spf = self.spf(bringer, now);
         if let Some(outcome) = &spf {
             results.add(&told(outcome, bringer));

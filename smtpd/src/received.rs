@@ -11,6 +11,8 @@ pub(crate) struct Trace<'a> {
     pub(crate) helo: &'a str,
     /// `None` for a client on this host's pipe or Unix socket.
     pub(crate) ip: Option<IpAddr>,
+    /// What its host is called.
+    pub(crate) name: Option<&'a Domain>,
     /// What was agreed with TLS, in words.
     pub(crate) tls: Option<&'a str>,
     pub(crate) by: &'a Domain,
@@ -26,7 +28,10 @@ impl Trace<'_> {
     /// `Time-stamp-line = "Received:" FWS Stamp CRLF`
     pub(crate) fn field(&self) -> Vec<u8> {
         let client = match self.ip {
-            Some(ip) => format!("unknown {}", Domain::from(ip)),
+            Some(ip) => match self.name {
+                Some(name) => format!("{name} {}", Domain::from(ip)),
+                None => format!("unknown {}", Domain::from(ip)),
+            },
             None => "localhost".into(),
         };
         let mut field = format!("Received: from {} ({client})\r\n", word(self.helo));
@@ -72,9 +77,11 @@ mod tests {
     fn tells_who_how_and_when() {
         let by = Domain::parse("mx.example.org").unwrap();
         let to = Address::parse("ann@example.org").unwrap();
+        let name = Domain::parse("mail.foo.com").unwrap();
         let trace = Trace {
             helo: "foo.com",
             ip: Some("2001:db8::1".parse().unwrap()),
+            name: Some(&name),
             tls: Some("TLSv1.3 with cipher X (256/256 bits)"),
             by: &by,
             protocol: "ESMTPS",
@@ -86,7 +93,7 @@ mod tests {
         let (head, date) = field.split_at(field.find(";\r\n\t").unwrap() + 4);
         assert_eq!(
             head,
-            "Received: from foo.com (unknown [IPv6:2001:db8::1])\r\n\
+            "Received: from foo.com (mail.foo.com [IPv6:2001:db8::1])\r\n\
              \t(using TLSv1.3 with cipher X (256/256 bits))\r\n\
              \tby mx.example.org (yubin) with ESMTPS id Q1\r\n\
              \tfor <ann@example.org>;\r\n\t"
@@ -101,6 +108,7 @@ mod tests {
         let trace = Trace {
             helo: "a(b)<c>;\"d\\",
             ip: None,
+            name: None,
             tls: None,
             by: &by,
             protocol: "SMTP",

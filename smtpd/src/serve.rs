@@ -97,7 +97,7 @@ pub(crate) struct Connection {
     penalty: Option<AuthAnswer>,
 }
 
-/// As Postfix writes a client: `unknown[192.0.2.1]`.
+/// As Postfix writes a client whose name it does not know: `unknown[192.0.2.1]`.
 fn shown(peer: Peer) -> String {
     match peer.ip() {
         Some(ip) => format!("unknown[{ip}]"),
@@ -137,6 +137,7 @@ impl Connection {
             trusted,
             sender: Sender {
                 ip: peer.ip(),
+                name: None,
                 tls: None,
                 by,
             },
@@ -400,7 +401,6 @@ impl Protocol for Connection {
     type Done = Done;
 
     fn open(&mut self, control: &mut Control<'_, Done>) {
-        log::info!("connect from {}", self.shown);
         if let Some(info) = control.tls_info() {
             self.note_tls(info);
         }

@@ -5,5 +5,6 @@
 pub mod arc;
 pub mod dkim;
 pub mod dmarc;
+pub mod iprev;
 pub mod results;
 pub mod spf;

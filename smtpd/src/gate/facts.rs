@@ -6,13 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use base::envelope::{Body, Ret};
 use base::escape::escape;
 use base::{Recipient, ReversePath};
+use mailauth::iprev::Iprev;
 use net::{Accepted, Peer, TlsInfo};
 
 /// See the module. It is kept up to date by the connection, between questions.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
-    /// As in the log: `unknown[192.0.2.1]`.
+    /// As in the log: `mail.example.com[192.0.2.1]`.
     pub(crate) shown: String,
+    /// What the client's host is called, where that was looked up.
+    pub(crate) name: Option<Iprev>,
     /// `None` for a client on a pipe or a Unix socket.
     pub(crate) client: Option<SocketAddr>,
     /// Our own end.
@@ -79,6 +82,7 @@ impl Facts {
         };
         Self {
             shown,
+            name: None,
             client,
             local: accepted.local,
             service: accepted.service,
@@ -92,6 +96,13 @@ impl Facts {
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.client.map(|client| client.ip())
+    }
+
+    pub(super) fn learn(&mut self, name: &Iprev) {
+        if let (Some(ip), Some(name)) = (self.ip(), name.name()) {
+            self.shown = format!("{name}[{ip}]");
+        }
+        self.name = Some(name.clone());
     }
 
     /// It may relay: it is one of our own.

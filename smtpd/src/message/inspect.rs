@@ -90,6 +90,7 @@ impl Message {
     fn prove(&mut self, prover: &Prover, content: &mut Content) -> Result<disowned::Ruling, Fail> {
         let bringer = Bringer {
             ip: self.sender.ip,
+            name: self.sender.name.as_ref(),
             helo: &self.transaction.helo,
             reverse_path: &self.transaction.reverse_path,
         };

@@ -80,6 +80,7 @@ impl Connection {
             } => {
                 let answer = self.shared.policy.access(access::Question {
                     client: self.sender.ip,
+                    name: self.sender.name.as_ref(),
                     helo: &helo,
                     from: &reverse_path,
                     to: &recipient.address,
@@ -213,11 +214,19 @@ impl Connection {
         let answer = ruling.refuse.take().map_or(Ok(()), Err);
         let input = match asked {
             Asked::Client(since) => {
-                let took = match &self.visit {
-                    Some(_) => since.elapsed(),
-                    None => Duration::ZERO,
-                };
-                Input::Client(answer.map(|()| Admission { took }))
+                let mut took = Duration::ZERO;
+                if let Some(visit) = &self.visit {
+                    took = since.elapsed();
+                    self.shown.clone_from(&visit.facts.shown);
+                    self.sender.name = ruling.name;
+                }
+                let shown = self.shown.clone();
+                log::info!("connect from {shown}");
+                Input::Client(Admission {
+                    shown,
+                    took,
+                    answer,
+                })
             }
             Asked::Hello => Input::Hello(answer),
             Asked::Sender => {

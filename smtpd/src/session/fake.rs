@@ -16,7 +16,7 @@ pub(super) struct World {
     pub(super) acquainted: bool,
     pub(super) said: Vec<u8>,
     /// What the doors say of the client, and of DATA.
-    pub(super) client: Result<Admission, Reply>,
+    pub(super) client: Admission,
     pub(super) data: Result<(), Reply>,
     /// Transactions that were given up.
     pub(super) forgotten: usize,
@@ -31,6 +31,15 @@ pub(super) fn client() -> Client {
         plaintext_login: false,
         submission: false,
         tls_offered: true,
+    }
+}
+
+/// Nothing against it.
+pub(super) fn admission() -> Admission {
+    Admission {
+        shown: "unknown[192.0.2.1]".into(),
+        answer: Ok(()),
+        took: Duration::ZERO,
     }
 }
 
@@ -63,15 +72,15 @@ impl World {
     }
 
     /// Where the doors say this of the client.
-    pub(super) fn answering(answer: Result<Admission, Reply>, client: Client) -> Self {
+    pub(super) fn answering(answer: Admission, client: Client) -> Self {
         Self::made(terms(), client, answer)
     }
 
     fn on(terms: Terms, client: Client) -> Self {
-        Self::made(terms, client, Ok(Admission::default()))
+        Self::made(terms, client, admission())
     }
 
-    fn made(terms: Terms, client: Client, answer: Result<Admission, Reply>) -> Self {
+    fn made(terms: Terms, client: Client, answer: Admission) -> Self {
         let mut world = Self {
             session: Session::new(Arc::new(terms), client, false),
             full: false,

@@ -18,19 +18,17 @@ impl Session {
     }
 
     /// Whether we serve it. A stranger is greeted after a while.
-    pub(super) fn admitted(&mut self, answer: Result<Admission, Reply>, actions: &mut Actions) {
+    pub(super) fn admitted(&mut self, admission: Admission, actions: &mut Actions) {
         if !matches!(self.state, State::AskingClient) {
             return;
         }
         self.enter(State::Idle);
-        let admission = match answer {
-            Ok(admission) => admission,
-            Err(refusal) => {
-                self.denied = true;
-                self.log_reject("CONNECT", &refusal, None, None, actions);
-                return self.reject(refusal, actions);
-            }
-        };
+        self.client.shown = admission.shown;
+        if let Err(refusal) = admission.answer {
+            self.denied = true;
+            self.log_reject("CONNECT", &refusal, None, None, actions);
+            return self.reject(refusal, actions);
+        }
         let delay = &mut self.client.greet_delay;
         if !delay.is_zero() {
             // Who has not waited is seen even where no time is left.

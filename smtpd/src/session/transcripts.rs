@@ -2,7 +2,7 @@
 
 use proptest::prelude::{any, proptest};
 
-use super::fake::{HELLO, World, client, play};
+use super::fake::{HELLO, World, admission, client, play};
 use super::*;
 
 /// RFC 5321 D.1
@@ -737,7 +737,13 @@ proptest! {
 #[test]
 fn who_is_not_served_says_quit() {
     let refusal = Reply::made(554, None, "No mail from there".into());
-    let mut world = World::answering(Err(refusal), client());
+    let mut world = World::answering(
+        Admission {
+            answer: Err(refusal),
+            ..admission()
+        },
+        client(),
+    );
     world.play(
         "
         S: 554 No mail from there
@@ -771,7 +777,13 @@ fn who_is_not_served_says_quit() {
 fn who_is_not_served_now_is_sent_away() {
     for code in [421, 521] {
         let refusal = Reply::made(code, None, "Go away".into());
-        let mut world = World::answering(Err(refusal), client());
+        let mut world = World::answering(
+            Admission {
+                answer: Err(refusal),
+                ..admission()
+            },
+            client(),
+        );
         world.play(&format!("S: {code} Go away"));
         assert!(world.closed);
     }
@@ -788,18 +800,37 @@ fn what_a_look_up_takes_a_stranger_need_not_wait_again() {
         (Duration::from_secs(2), Duration::from_secs(4)),
         (Duration::from_secs(9), GLANCE),
     ] {
-        let mut world = World::answering(Ok(Admission { took }), waiting());
+        let mut world = World::answering(
+            Admission {
+                took,
+                ..admission()
+            },
+            waiting(),
+        );
         assert_eq!(world.session.patience(), Some(left));
         world.happen(Input::Timeout);
         world.play(HELLO);
     }
     let took = Duration::from_secs(9);
-    let mut world = World::answering(Ok(Admission { took }), waiting());
+    let mut world = World::answering(
+        Admission {
+            took,
+            ..admission()
+        },
+        waiting(),
+    );
     world.send(b"EHLO foo.com\r\n");
     world.play("S: 554 5.5.0 SMTP protocol synchronization: wait for our reply");
     assert!(world.closed);
     // Who is known does not wait, however long a look-up took.
-    World::answering(Ok(Admission { took }), client()).play(HELLO);
+    World::answering(
+        Admission {
+            took,
+            ..admission()
+        },
+        client(),
+    )
+    .play(HELLO);
 }
 
 #[test]
@@ -888,4 +919,22 @@ fn the_end_of_a_transaction_is_told() {
     world.play(begin);
     world.play("C: STARTTLS\nS: 220 2.0.0 Ready to start TLS");
     assert_eq!(world.forgotten, 3);
+}
+
+#[test]
+fn a_client_has_its_name_in_the_log() {
+    let shown = "mail.example.com[192.0.2.1]".into();
+    let mut world = World::answering(
+        Admission {
+            shown,
+            ..admission()
+        },
+        client(),
+    );
+    world.play(HELLO);
+    world.happen(Input::Timeout);
+    assert_eq!(
+        world.logged,
+        ["timeout after EHLO from mail.example.com[192.0.2.1]"]
+    );
 }

@@ -45,8 +45,8 @@ pub(crate) enum Input<'a> {
     Open,
     Bytes(&'a [u8]),
     TlsUp,
-    /// Answer to [`Action::AskClient`]: why we do not serve this client.
-    Client(Result<Admission, Reply>),
+    /// Answer to [`Action::AskClient`].
+    Client(Admission),
     /// Answer to [`Action::AskHello`].
     Hello(Result<(), Reply>),
     /// Answer to [`Action::AskSender`]: why the message is not to begin.
@@ -119,9 +119,13 @@ pub(crate) enum Action {
     Close,
 }
 
-/// A client that we serve.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What came of looking at a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Admission {
+    /// As in the log, now that its name is known.
+    pub(crate) shown: String,
+    /// Why we do not serve it.
+    pub(crate) answer: Result<(), Reply>,
     /// How long it took to find out; the client need not wait that long again.
     pub(crate) took: Duration,
 }

@@ -64,6 +64,11 @@ pub const KEYS: &[Key] = &[
         "how long a stranger waits for our greeting, once a day",
     ),
     key(
+        "CLIENT_NAMES",
+        "yes",
+        "whether the names of strangers' hosts are looked up",
+    ),
+    key(
         "SENDER_MUST_BE_OWN",
         "yes",
         "whether who logs in may send under his own addresses only",

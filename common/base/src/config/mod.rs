@@ -50,6 +50,7 @@ pub struct Config {
     pub my_networks: Vec<Network>,
     /// How long a stranger waits for the SMTP greeting, a minute at most.
     pub greet_delay: Duration,
+    pub client_names: bool,
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
@@ -167,6 +168,7 @@ impl Config {
             dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
             my_networks: get.list("MY_NETWORKS", value::network)?,
             greet_delay: time("GREET_DELAY")?,
+            client_names: get.one("CLIENT_NAMES", value::yes_no)?,
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
