@@ -91,6 +91,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         max_connections: conf.max_connections,
         max_per_client: conf.max_connections_per_client,
         busy: b"* BYE [LIMIT] Too many connections, try again later\r\n",
+        proxies: conf.proxy_from.clone(),
         ..net::Options::default()
     };
     poll::run(

@@ -73,6 +73,7 @@ pub(crate) struct Connection {
     session: Session,
     mail: Mail,
     peer: Peer,
+    level: log::Level,
     local: String,
     encrypted: bool,
     /// The SASL exchange that is under way.
@@ -115,6 +116,7 @@ impl Connection {
             session,
             mail: Mail::None,
             peer: accepted.peer,
+            level: accepted.level(),
             local: accepted
                 .local
                 .map_or_else(String::new, |a| a.ip().to_canonical().to_string()),
@@ -462,7 +464,11 @@ impl Protocol for Connection {
             let (read, written) = (self.octets_in, self.octets_out);
             log::info!("{}: {reason} in={read} out={written}", self.name());
         } else {
-            log::info!("{reason} (not logged in), {}", self.where_from());
+            log::log!(
+                self.level,
+                "{reason} (not logged in), {}",
+                self.where_from()
+            );
         }
     }
 }

@@ -53,6 +53,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         max_connections: config.max_connections,
         max_per_client: config.max_connections_per_client,
         busy: b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
+        proxies: config.proxy_from.clone(),
         ..net::Options::default()
     };
     let shared = Arc::new(Shared {

@@ -76,6 +76,7 @@ pub(crate) struct Connection {
     /// The next piece is asked for when this much has gone out.
     unfinished: Option<Sending>,
     shown: String,
+    level: log::Level,
     conversation: Option<u64>,
     /// A refusal that is held back.
     penalty: bool,
@@ -121,6 +122,7 @@ impl Connection {
             ahead: Ahead::default(),
             unfinished: None,
             shown: shown(peer),
+            level: accepted.level(),
             conversation: None,
             penalty: false,
         }
@@ -445,7 +447,7 @@ impl Protocol for Connection {
     type Done = Done;
 
     fn open(&mut self, control: &mut Control<'_, Done>) {
-        log::info!("connect from {}", self.shown);
+        log::log!(self.level, "connect from {}", self.shown);
         self.step(Input::Open, control);
     }
 
@@ -534,7 +536,7 @@ impl Protocol for Connection {
 
     fn closed(&mut self, why: &Closed) {
         if !matches!(why, Closed::ByUs) {
-            log::info!("{why}: {}", self.shown);
+            log::log!(self.level, "{why}: {}", self.shown);
         }
         if let Some(conversation) = self.conversation.take() {
             self.shared
@@ -543,7 +545,8 @@ impl Protocol for Connection {
         }
         let (count, octets) = self.session.sent();
         let user = self.session.user().unwrap_or("-");
-        log::info!(
+        log::log!(
+            self.level,
             "disconnect from {} user={user} messages={count} octets={octets}",
             self.shown
         );

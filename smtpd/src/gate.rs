@@ -317,6 +317,7 @@ mod tests {
             service: "smtp",
             encryption: Encryption::OnRequest,
             tls: false,
+            check: false,
         };
         Facts::new(&accepted, "unknown[192.0.2.1]".into(), false)
     }

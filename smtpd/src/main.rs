@@ -104,6 +104,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         max_connections: conf.max_connections,
         max_per_client: conf.max_connections_per_client,
         busy: b"421 4.3.2 Too many connections, try again later\r\n",
+        proxies: conf.proxy_from.clone(),
         ..net::Options::default()
     };
     poll::run(

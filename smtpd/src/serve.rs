@@ -79,6 +79,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     session: Session,
     shown: String,
+    level: log::Level,
     sender: Sender,
     /// It is in our networks.
     trusted: bool,
@@ -114,7 +115,7 @@ impl Connection {
         let client = Client {
             shown: shown(peer),
             trusted,
-            greet_delay: if waits {
+            greet_delay: if waits && !accepted.check {
                 shared.greet_delay
             } else {
                 Duration::ZERO
@@ -134,6 +135,7 @@ impl Connection {
             session: Session::new(Arc::clone(&shared.terms), client, tls),
             shared,
             shown: shown(peer),
+            level: accepted.level(),
             trusted,
             sender: Sender {
                 ip: peer.ip(),
@@ -201,6 +203,7 @@ impl Connection {
                 control.write(&line);
             }
             Action::Log(text) => log::info!("{text}"),
+            Action::LogEnd(text) => log::log!(self.level, "{text}"),
             Action::Acquaint => {
                 if let Some(ip) = self.sender.ip {
                     self.shared.acquaintances.add(ip, Instant::now());
@@ -485,9 +488,10 @@ impl Protocol for Connection {
             self.shared.gate.leave(visit);
         }
         if !matches!(why, Closed::ByUs) {
-            log::info!("{why}: {}", self.shown);
+            log::log!(self.level, "{why}: {}", self.shown);
         }
-        log::info!(
+        log::log!(
+            self.level,
             "disconnect from {} messages={}",
             self.shown,
             self.session.messages()

@@ -495,7 +495,7 @@ impl Session {
             "lost connection after {} from {}",
             self.last, self.client.shown
         );
-        actions.push(Action::Log(text));
+        actions.push(Action::LogEnd(text));
         self.end(actions);
     }
 

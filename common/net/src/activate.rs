@@ -89,6 +89,18 @@ pub struct Accepted {
     pub encryption: Encryption,
     /// Whether a certificate is there.
     pub tls: bool,
+    /// It is a proxy's own, to see whether we are well.
+    pub check: bool,
+}
+
+impl Accepted {
+    /// What its coming and going is worth in the log.
+    pub fn level(&self) -> log::Level {
+        match self.check {
+            true => log::Level::Debug,
+            false => log::Level::Info,
+        }
+    }
 }
 
 /// The sockets to serve.

@@ -16,6 +16,7 @@ pub mod tls;
 mod buffer;
 mod caps;
 mod connection;
+mod proxy;
 mod tls_client;
 
 pub use activate::{Accepted, Encryption, Listen, Peer, Sockets};

@@ -6,6 +6,7 @@
 //! reads the certificate again and calls back.
 
 mod accept;
+mod knock;
 mod signals;
 mod turn;
 
@@ -16,11 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use base::config::Network;
 use base::fail::{Doing, Fail};
 use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 
 use accept::Port;
+use knock::Knock;
 use signals::Signals;
 use turn::{Session, Tools};
 
@@ -42,6 +45,8 @@ pub struct Options {
     pub max_per_client: usize,
     /// What one connection too many is told, with its CRLF; not said where TLS is implicit.
     pub busy: &'static [u8],
+    /// Connections from here begin with a PROXY header, which says whose they are.
+    pub proxies: Vec<Network>,
     /// Threads for [`crate::Control::job`], at most.
     pub threads: usize,
     /// How long SIGTERM lets sessions finish.
@@ -57,6 +62,7 @@ impl Default for Options {
             max_connections: 4096,
             max_per_client: 50,
             busy: b"",
+            proxies: Vec::new(),
             threads: 16,
             drain: Duration::from_secs(30),
             on_hangup: None,
@@ -77,6 +83,8 @@ const WAKER: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
 /// Listeners have the tokens below; a connection's slot has the next free pair above.
 const FIRST_CONNECTION: usize = 4096;
+/// Connections that wait for their proxy's header have those from here on.
+const FIRST_KNOCK: usize = usize::MAX / 2;
 /// How many steps a session may take before others have their turn.
 const STEPS: usize = 16;
 /// How many connections are accepted before sessions have their turn.
@@ -128,6 +136,9 @@ struct Server<P: Protocol, F> {
     registry: Arc<Registry>,
     listeners: Vec<Port>,
     connections: Slab<Session<P>>,
+    knocks: Slab<Knock>,
+    /// When the patience with each is over, in this order: all have the same.
+    knock_ends: VecDeque<(Instant, usize, u64)>,
     timers: Timers<Key>,
     caps: Caps,
     answers: Arc<Answers<P::Done>>,
@@ -165,6 +176,8 @@ where
             poll,
             listeners: Vec::new(),
             connections: Slab::new(),
+            knocks: Slab::new(),
+            knock_ends: VecDeque::new(),
             timers: Timers::default(),
             caps: Caps::new(options.max_connections, options.max_per_client),
             answers: Arc::new(Answers::new(waker)),
@@ -212,6 +225,7 @@ where
                             port.pending = true;
                         }
                     }
+                    Token(n) if n >= FIRST_KNOCK => self.heed_knock(n - FIRST_KNOCK),
                     Token(n) => self.note(
                         n - FIRST_CONNECTION,
                         event.is_readable() || event.is_read_closed() || event.is_error(),
@@ -237,9 +251,10 @@ where
     }
 
     fn is_finished(&self) -> bool {
+        let empty = self.connections.is_empty() && self.knocks.is_empty();
         match self.drain_until {
-            Some(until) => self.connections.is_empty() || Instant::now() >= until,
-            None => self.connections.is_empty() && self.listeners.is_empty(),
+            Some(until) => empty || Instant::now() >= until,
+            None => empty && self.listeners.is_empty(),
         }
     }
 
@@ -254,6 +269,7 @@ where
             self.timers.sleep(now),
             until(self.drain_until),
             until(self.accept_again),
+            until(self.knock_ends.front().map(|(end, ..)| *end)),
             until(self.watchdog.map(|(_, next)| next)),
         ]
         .into_iter()
@@ -313,6 +329,8 @@ where
         log::info!("ending, {} connections to finish", self.connections.len());
         self.drain_until = now.checked_add(self.options.drain).or(Some(now));
         self.listeners.clear();
+        self.knocks.clear();
+        self.knock_ends.clear();
         self.accept_again = None;
         let keys: Vec<Key> = self.connections.iter().map(|(_, s)| s.io.key()).collect();
         for key in keys {
@@ -350,6 +368,7 @@ where
                 self.turn_of(key);
             }
         }
+        self.expire_knocks(now);
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
         }

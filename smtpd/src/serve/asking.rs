@@ -221,7 +221,7 @@ impl Connection {
                     self.sender.name = ruling.name;
                 }
                 let shown = self.shown.clone();
-                log::info!("connect from {shown}");
+                log::log!(self.level, "connect from {shown}");
                 Input::Client(Admission {
                     shown,
                     took,

@@ -124,7 +124,7 @@ impl World {
         for action in actions {
             match action {
                 Action::Reply(reply) => reply.encode(&mut self.said),
-                Action::Log(line) => self.logged.push(line),
+                Action::Log(line) | Action::LogEnd(line) => self.logged.push(line),
                 Action::Close => self.closed = true,
                 Action::StartTls => {
                     assert!(self.pending.is_empty(), "the loop would close here");

@@ -114,6 +114,8 @@ pub(crate) enum Action {
     /// The message is not to be: forget it.
     Discard,
     Log(String),
+    /// That the client has gone; of who only looked whether we are well it is not worth a line.
+    LogEnd(String),
     /// The client has waited for our greeting: the next time it need not.
     Acquaint,
     Close,

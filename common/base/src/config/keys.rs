@@ -136,6 +136,11 @@ pub const KEYS: &[Key] = &[
         "certificate chain; no TLS without it",
     ),
     key("TLS_KEY_FILE", "/etc/yubin/tls/key.pem", "its private key"),
+    key(
+        "PROXY_FROM",
+        "",
+        "proxies whose connections begin with a PROXY header",
+    ),
     key("MESSAGE_SIZE_LIMIT", "50M", "octets of one message"),
     key("RECIPIENT_LIMIT", "1000", "recipients of one message"),
     key(

@@ -11,6 +11,12 @@ pub(crate) enum Socket {
     Unix(mio::net::UnixStream),
 }
 
+impl From<mio::net::TcpStream> for Socket {
+    fn from(stream: mio::net::TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
 impl Socket {
     pub(crate) fn source(&mut self) -> &mut dyn Source {
         match self {

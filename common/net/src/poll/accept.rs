@@ -107,23 +107,40 @@ where
         }
     }
 
-    fn admit(&mut self, mut socket: Socket, listen: Listen) {
+    fn admit(&mut self, socket: Socket, listen: Listen) {
         let accepted = self.describe(&socket, listen);
+        match (socket, accepted.peer) {
+            (Socket::Tcp(stream), Peer::Ip(from)) if self.is_proxy(from) => {
+                // Whose it is will be counted when that is known.
+                match self.caps.enter(None) {
+                    Ok(()) => self.let_knock(stream, from, accepted),
+                    Err(full) => self.turn_away(stream.into(), &accepted, full),
+                }
+            }
+            (socket, _) => self.admit_as(socket, accepted),
+        }
+    }
+
+    fn turn_away(&self, mut socket: Socket, accepted: &Accepted, full: Full) {
+        log::warn!(
+            "refused {}: {}",
+            Shown(accepted.peer),
+            match full {
+                Full::Process => "too many connections",
+                Full::Client => "too many connections from this client",
+            }
+        );
+        if accepted.encryption == Encryption::OnRequest {
+            // One try: who does not take it, learns by the close.
+            io::Write::write(&mut socket, self.options.busy).ok();
+        }
+    }
+
+    /// Who it is, is known.
+    pub(super) fn admit_as(&mut self, socket: Socket, accepted: Accepted) {
         let ip = accepted.peer.ip();
         if let Err(full) = self.caps.enter(ip) {
-            log::warn!(
-                "refused {}: {}",
-                Shown(accepted.peer),
-                match full {
-                    Full::Process => "too many connections",
-                    Full::Client => "too many connections from this client",
-                }
-            );
-            if listen.encryption == Encryption::OnRequest {
-                // One try: who does not take it, learns by the close.
-                io::Write::write(&mut socket, self.options.busy).ok();
-            }
-            return;
+            return self.turn_away(socket, &accepted, full);
         }
         self.serial = self.serial.wrapping_add(1);
         let slot = self.connections.vacant_key();
@@ -175,6 +192,7 @@ where
             service: listen.service,
             encryption: listen.encryption,
             tls: self.options.acceptor.is_some(),
+            check: false,
         }
     }
 }
