@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -68,33 +69,44 @@ pub enum LockKind {
 /// excludes the fcntl locks of other programs and is let go when `file`'s description is closed.
 /// `false` when somebody else holds it.
 pub fn try_ofd_lock(file: impl AsFd, kind: LockKind) -> io::Result<bool> {
-    let lock = whole_file(match kind {
+    let kind = match kind {
         LockKind::Shared => libc::F_RDLCK,
         LockKind::Exclusive => libc::F_WRLCK,
-    });
-    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)) {
-        Ok(_) => Ok(true),
-        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+    };
+    set_lock(file, kind, &WHOLE_FILE)
 }
 
 /// Lets go of an open-file-description lock before the file is closed.
 pub fn ofd_unlock(file: impl AsFd) -> io::Result<()> {
-    fcntl(
-        file.as_fd(),
-        FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)),
-    )?;
-    Ok(())
+    set_lock(file, libc::F_UNLCK, &WHOLE_FILE).map(drop)
 }
 
-fn whole_file(kind: libc::c_int) -> libc::flock {
-    libc::flock {
+/// As [`try_ofd_lock`], exclusively, for a part of the file that need not be there.
+pub fn try_ofd_lock_part(file: impl AsFd, part: &Range<u64>) -> io::Result<bool> {
+    set_lock(file, libc::F_WRLCK, part)
+}
+
+/// Lets go of what [`try_ofd_lock_part`] locked.
+pub fn ofd_unlock_part(file: impl AsFd, part: &Range<u64>) -> io::Result<()> {
+    set_lock(file, libc::F_UNLCK, part).map(drop)
+}
+
+/// fcntl(2): a length of 0 reaches to the end, however far that may move.
+const WHOLE_FILE: Range<u64> = 0..0;
+
+fn set_lock(file: impl AsFd, kind: libc::c_int, part: &Range<u64>) -> io::Result<bool> {
+    let offset = |n: u64| libc::off_t::try_from(n).map_err(io::Error::other);
+    let lock = libc::flock {
         l_type: libc::c_short::try_from(kind).unwrap_or(0),
         l_whence: 0, // SEEK_SET
-        l_start: 0,
-        l_len: 0,
+        l_start: offset(part.start)?,
+        l_len: offset(part.end.saturating_sub(part.start))?,
         l_pid: 0,
+    };
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)) {
+        Ok(_) => Ok(true),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -159,6 +171,19 @@ mod tests {
         drop(a);
         assert!(try_ofd_lock(&b, LockKind::Exclusive).unwrap());
         ofd_unlock(&b).unwrap();
+    }
+
+    #[test]
+    fn parts_of_a_file_are_locked_apart() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let a = File::options().write(true).open(file.path()).unwrap();
+        let b = File::options().write(true).open(file.path()).unwrap();
+        assert!(try_ofd_lock_part(&a, &(0..64)).unwrap());
+        assert!(try_ofd_lock_part(&b, &(64..128)).unwrap());
+        assert!(!try_ofd_lock_part(&b, &(63..64)).unwrap());
+        ofd_unlock_part(&a, &(0..64)).unwrap();
+        assert!(try_ofd_lock_part(&b, &(63..64)).unwrap());
+        assert!(!try_ofd_lock(&a, LockKind::Exclusive).unwrap());
     }
 
     #[test]

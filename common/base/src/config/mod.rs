@@ -18,7 +18,7 @@ use crate::address::Domain;
 use crate::fail::Fail;
 use crate::root::Root;
 pub use keys::{KEYS, Key};
-pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin};
+pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Rate};
 
 /// Where the file stands unless `-f` names another.
 pub const PATH: &str = "/etc/yubin/yubin.def";

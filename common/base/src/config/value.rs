@@ -2,6 +2,7 @@
 //! Its message follows the quoted text: `` `70000' is no port, ... ``.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::address::Domain;
@@ -42,6 +43,13 @@ pub enum Dmarc {
     Reject,
     /// And it is held where the domain wants it in quarantine.
     Hold,
+}
+
+/// RATE_...: so many in such a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: NonZeroU32,
+    pub per: Duration,
 }
 
 /// Addresses with a common prefix: `192.0.2.0/24`.
@@ -218,6 +226,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// `600/1m`, `50/10s`; `0` and `none` are no limit.
+pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+    let bad = || "is no rate, write 600/1m, 5000/1d, or none".to_owned();
+    if matches!(text, "0" | "none") {
+        return Ok(None);
+    }
+    let (count, per) = text.split_once('/').ok_or_else(bad)?;
+    let per = duration(per).map_err(|_| bad())?;
+    let count = count.parse::<u32>().map_err(|_| bad())?;
+    let count = NonZeroU32::new(count).filter(|_| !per.is_zero());
+    count.map(|count| Some(Rate { count, per })).ok_or_else(bad)
+}
+
 pub(super) fn yes_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" => Ok(true),
@@ -324,6 +345,25 @@ mod tests {
         }
         for bad in ["", "smtp:", "[a.b", "[a.b]x", "a b", "a:b:c"] {
             assert!(next_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_so_many_in_such_a_time() {
+        let of = |count, seconds| {
+            Some(Rate {
+                count: NonZeroU32::new(count).unwrap(),
+                per: Duration::from_secs(seconds),
+            })
+        };
+        assert_eq!(rate("600/1m"), Ok(of(600, 60)));
+        assert_eq!(rate("1/30"), Ok(of(1, 30)));
+        assert_eq!(rate("0"), Ok(None));
+        assert_eq!(rate("none"), Ok(None));
+        for bad in [
+            "", "600", "0/1m", "1/0s", "1/", "/1m", "-1/1m", "1/1y", "a/1m",
+        ] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 
