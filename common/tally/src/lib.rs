@@ -11,12 +11,13 @@
 //! it has to last longer than a boot; a record holds lengths of time and one date, so that a clock
 //! that is set back makes nobody wait longer than he had to, and one that is set forward forgives.
 //!
-//! What the numbers mean is the programs' business; [`rate`], [`penalty`] and [`account`] are
+//! What the numbers mean is the programs' business; [`rate`], [`penalty`], [`login`] and [`account`] are
 //! what more than one of them asks.
 
 pub mod account;
 mod file;
 mod key;
+pub mod login;
 pub mod penalty;
 pub mod rate;
 mod record;

@@ -69,6 +69,63 @@ pub const KEYS: &[Key] = &[
         "whether the names of strangers' hosts are looked up",
     ),
     key(
+        "RATE_CONNECTIONS",
+        "600/1m",
+        "SMTP connections that strangers of one network may make",
+    ),
+    key("RATE_MESSAGES", "6000/10m", "messages that they may begin"),
+    key(
+        "RATE_RECIPIENTS",
+        "30000/10m",
+        "recipients that they may name",
+    ),
+    key(
+        "RATE_AUTH_FAILURES",
+        "30/10m",
+        "failed logins of one network",
+    ),
+    key(
+        "RATE_PREFIXES",
+        "32 64",
+        "how long the prefix of one network is, IPv4's and IPv6's",
+    ),
+    key(
+        "PENALTY",
+        "30s",
+        "how long a network is shut out that was over a rate; doubled each time",
+    ),
+    key(
+        "TARPIT",
+        "20s",
+        "the longest that a refusal is held back from who offends",
+    ),
+    key(
+        "ACCOUNT_RATE_MESSAGES",
+        "1000/1h",
+        "messages of one login; what is more is held, until mailq releases it",
+    ),
+    key(
+        "ACCOUNT_RATE_RECIPIENTS",
+        "10000/1h",
+        "recipients of one login's messages",
+    ),
+    key(
+        "GREYLIST",
+        "no",
+        "whether strangers' mail is put off the first time",
+    ),
+    key("GREYLIST_DELAY", "5m", "how long until it is taken"),
+    key(
+        "GREYLIST_KEEP",
+        "36d",
+        "how long who came again is remembered",
+    ),
+    key(
+        "GREYLIST_TRUST",
+        "5",
+        "a network that came again so often is not put off any more",
+    ),
+    key(
         "SENDER_MUST_BE_OWN",
         "yes",
         "whether who logs in may send under his own addresses only",

@@ -18,7 +18,7 @@ use crate::address::Domain;
 use crate::fail::Fail;
 use crate::root::Root;
 pub use keys::{KEYS, Key};
-pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Rate};
+pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
 /// Where the file stands unless `-f` names another.
 pub const PATH: &str = "/etc/yubin/yubin.def";
@@ -51,6 +51,22 @@ pub struct Config {
     /// How long a stranger waits for the SMTP greeting, a minute at most.
     pub greet_delay: Duration,
     pub client_names: bool,
+    // `None` is no limit
+    pub rate_connections: Option<Rate>,
+    pub rate_messages: Option<Rate>,
+    pub rate_recipients: Option<Rate>,
+    pub rate_auth_failures: Option<Rate>,
+    pub rate_prefixes: Prefixes,
+    /// The first one.
+    pub penalty: Duration,
+    /// The longest, a minute at most.
+    pub tarpit: Duration,
+    pub account_rate_messages: Option<Rate>,
+    pub account_rate_recipients: Option<Rate>,
+    pub greylist: bool,
+    pub greylist_delay: Duration,
+    pub greylist_keep: Duration,
+    pub greylist_trust: usize,
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
@@ -156,6 +172,7 @@ impl Config {
         };
         let port = |name| get.one(name, value::port);
         let time = |name| get.one(name, value::duration);
+        let rate = |name| get.one(name, value::rate);
         let config = Self {
             my_name,
             my_domain,
@@ -170,6 +187,19 @@ impl Config {
             my_networks: get.list("MY_NETWORKS", value::network)?,
             greet_delay: time("GREET_DELAY")?,
             client_names: get.one("CLIENT_NAMES", value::yes_no)?,
+            rate_connections: rate("RATE_CONNECTIONS")?,
+            rate_messages: rate("RATE_MESSAGES")?,
+            rate_recipients: rate("RATE_RECIPIENTS")?,
+            rate_auth_failures: rate("RATE_AUTH_FAILURES")?,
+            rate_prefixes: get.one("RATE_PREFIXES", value::prefixes)?,
+            penalty: time("PENALTY")?,
+            tarpit: time("TARPIT")?,
+            account_rate_messages: rate("ACCOUNT_RATE_MESSAGES")?,
+            account_rate_recipients: rate("ACCOUNT_RATE_RECIPIENTS")?,
+            greylist: get.one("GREYLIST", value::yes_no)?,
+            greylist_delay: time("GREYLIST_DELAY")?,
+            greylist_keep: time("GREYLIST_KEEP")?,
+            greylist_trust: get.one("GREYLIST_TRUST", value::count)?,
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
@@ -205,8 +235,19 @@ impl Config {
             mailbox_locks: get.list("MAILBOX_LOCKS", value::lock)?,
             mailbox_lock_timeout: time("MAILBOX_LOCK_TIMEOUT")?,
         };
-        if config.greet_delay > Duration::from_secs(60) {
-            return Err(get.bad("GREET_DELAY", "longer than a minute: senders would give up"));
+        for (name, time) in [
+            ("GREET_DELAY", config.greet_delay),
+            ("TARPIT", config.tarpit),
+        ] {
+            if time > Duration::from_secs(60) {
+                return Err(get.bad(name, "longer than a minute: senders would give up"));
+            }
+        }
+        if config.greylist_delay > Duration::from_secs(3600) {
+            return Err(get.bad(
+                "GREYLIST_DELAY",
+                "longer than an hour: senders would give up",
+            ));
         }
         if !config.authentication_results && matches!(config.dmarc, Dmarc::Reject | Dmarc::Hold) {
             return Err(get.bad("DMARC", "needs AUTHENTICATION_RESULTS=yes"));

@@ -52,6 +52,29 @@ pub struct Rate {
     pub per: Duration,
 }
 
+/// RATE_PREFIXES: which addresses are one network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefixes {
+    v4: u32,
+    v6: u32,
+}
+
+impl Prefixes {
+    /// The network's own address.
+    pub fn network(self, ip: IpAddr) -> IpAddr {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - self.v4.min(32)).unwrap_or(0);
+                Ipv4Addr::from_bits(ip.to_bits() & mask).into()
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - self.v6.min(128)).unwrap_or(0);
+                Ipv6Addr::from_bits(ip.to_bits() & mask).into()
+            }
+        }
+    }
+}
+
 /// Addresses with a common prefix: `192.0.2.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -226,6 +249,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// `32 64`: IPv4's and IPv6's.
+pub(super) fn prefixes(text: &str) -> Result<Prefixes, String> {
+    let mut words = text.split_ascii_whitespace().map(str::parse);
+    match (words.next(), words.next(), words.next()) {
+        (Some(Ok(v4 @ 8..=32)), Some(Ok(v6 @ 16..=128)), None) => Ok(Prefixes { v4, v6 }),
+        _ => Err("is no pair of prefix lengths, write '32 64'".into()),
+    }
+}
+
 /// `600/1m`, `50/10s`; `0` and `none` are no limit.
 pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
     let bad = || "is no rate, write 600/1m, 5000/1d, or none".to_owned();
@@ -364,6 +396,22 @@ mod tests {
             "", "600", "0/1m", "1/0s", "1/", "/1m", "-1/1m", "1/1y", "a/1m",
         ] {
             assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_network_has_one_address() {
+        let network = |text, ip: &str| {
+            let prefixes = prefixes(text).unwrap();
+            prefixes.network(ip.parse().unwrap()).to_string()
+        };
+        assert_eq!(network("32 64", "192.0.2.9"), "192.0.2.9");
+        assert_eq!(network("24 64", "::ffff:192.0.2.9"), "192.0.2.0");
+        assert_eq!(network("32 64", "2001:db8:1:2:3::9"), "2001:db8:1:2::");
+        assert_eq!(network("32 48", "2001:db8:1:2:3::9"), "2001:db8:1::");
+        assert_eq!(network("32 128", "2001:db8::9"), "2001:db8::9");
+        for bad in ["", "32", "32 64 1", "0 64", "33 64", "32 129", "a b"] {
+            assert!(prefixes(bad).is_err(), "{bad}");
         }
     }
 
