@@ -4,6 +4,7 @@
 //! line of ours.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use base::Status;
 
@@ -48,6 +49,17 @@ impl Reply {
     /// made printable.
     pub(crate) fn about(&self, subject: &str) -> Self {
         let text = format!("<{}>: {}", printable(subject), self.text);
+        Self {
+            code: self.code,
+            status: self.status,
+            text: Cow::Owned(text),
+        }
+    }
+
+    /// The same with how long to wait.
+    pub(crate) fn wait(&self, time: Duration) -> Self {
+        let seconds = time.as_millis().div_ceil(1000).max(1);
+        let text = format!("{}, try again in {seconds} seconds", self.text);
         Self {
             code: self.code,
             status: self.status,
@@ -146,6 +158,32 @@ pub(crate) const TOO_MANY_COMMANDS: Reply = Reply::new(
     Status::new(4, 7, 0),
     "Too many commands without mail, closing connection",
 );
+pub(crate) const RATE_CONNECTIONS: Reply = Reply::new(
+    421,
+    Status::new(4, 7, 0),
+    "Too many connections from your network",
+);
+pub(crate) const LOGINS_SHUT_OUT: Reply = Reply::new(
+    421,
+    Status::new(4, 7, 0),
+    "Too many failed logins from your network",
+);
+pub(crate) const AUTH_SHUT_OUT: Reply = Reply::new(
+    454,
+    Status::new(4, 7, 0),
+    "Too many failed logins from your network",
+);
+pub(crate) const RATE_MESSAGES: Reply = Reply::new(
+    450,
+    Status::new(4, 7, 1),
+    "Too many messages from your network",
+);
+pub(crate) const RATE_RECIPIENTS: Reply = Reply::new(
+    450,
+    Status::new(4, 7, 1),
+    "Too many recipients from your network",
+);
+pub(crate) const GREYLISTED: Reply = Reply::new(451, Status::new(4, 7, 1), "Greylisted");
 pub(crate) const NO_ROOM: Reply =
     Reply::new(452, Status::FULL, "Insufficient system storage, try again");
 pub(crate) const TOO_MANY_RECIPIENTS: Reply = Reply::new(

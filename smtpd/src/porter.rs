@@ -1,0 +1,334 @@
+//! The porter: how much a network and an account may do, in all processes together, and who is asked
+//! to come again.
+//!
+//! He is asked in the loop itself: what he knows is in the page cache and costs microseconds
+//! ([`tally`]), less than a hop to another thread. Strangers alone come before him, and of our own
+//! those who log in, for their account's sake; a client of our networks costs nothing.
+//!
+//! Who is over a rate is refused for now (4xx) and shut out for a while, longer each time. To who has
+//! offended lately each refusal comes later than the one before; that is a timer of the loop's.
+
+mod greylist;
+mod notice;
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use base::config::{Config, Prefixes, Rate};
+use base::{Address, ReversePath};
+use tally::Tally;
+use tally::login::{self, Logins};
+use tally::penalty::Standing;
+
+use crate::reply::{self, Reply};
+use greylist::{Greylist, Word};
+pub(crate) use notice::Notice;
+
+/// How long the first refusal is held back; each offence doubles it, up to TARPIT.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
+/// An answer that is no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reply: Reply,
+    /// It is held back for so long.
+    pub(crate) after: Duration,
+}
+
+type Answer = Result<(), Refusal>;
+
+/// What becomes of a message of somebody who logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Account {
+    WithinLimits,
+    /// It is held. One message is the first; then people are to be told.
+    Over {
+        first: bool,
+    },
+}
+
+/// See the module.
+pub(crate) struct Porter {
+    tally: Tally,
+    prefixes: Prefixes,
+    connections: Option<Rate>,
+    messages: Option<Rate>,
+    recipients: Option<Rate>,
+    account_messages: Option<Rate>,
+    account_recipients: Option<Rate>,
+    penalty: Duration,
+    tarpit: Duration,
+    greylist: Option<Greylist>,
+    logins: Option<Logins>,
+}
+
+impl Porter {
+    /// `None` where nothing is limited and nobody put off.
+    pub(crate) fn new(config: &Config, tally: &Tally) -> Option<Self> {
+        let porter = Self {
+            tally: tally.clone(),
+            prefixes: config.rate_prefixes,
+            connections: config.rate_connections,
+            messages: config.rate_messages,
+            recipients: config.rate_recipients,
+            account_messages: config.account_rate_messages,
+            account_recipients: config.account_rate_recipients,
+            penalty: config.penalty,
+            tarpit: config.tarpit,
+            greylist: Greylist::new(config),
+            logins: Logins::new(config, tally),
+        };
+        let idle = [
+            porter.connections,
+            porter.messages,
+            porter.recipients,
+            porter.account_messages,
+            porter.account_recipients,
+        ];
+        let idle = idle.iter().all(Option::is_none);
+        (!idle || porter.greylist.is_some() || porter.logins.is_some()).then_some(porter)
+    }
+
+    /// A stranger connects. `submission`: to a port where he has to log in.
+    pub(crate) fn client(&self, ip: IpAddr, submission: bool, now: SystemTime) -> Answer {
+        if submission && let Some(standing) = self.shut_out_of_logins(ip, now) {
+            return Err(self.refusal(&reply::LOGINS_SHUT_OUT, standing));
+        }
+        let rate = self.connections;
+        self.spend(ip, "connections", rate, &reply::RATE_CONNECTIONS, now)
+    }
+
+    /// A stranger begins a message.
+    pub(crate) fn sender(&self, ip: IpAddr, now: SystemTime) -> Answer {
+        self.spend(ip, "messages", self.messages, &reply::RATE_MESSAGES, now)
+    }
+
+    /// He names a recipient, whoever that is.
+    pub(crate) fn recipient(&self, ip: IpAddr, now: SystemTime) -> Answer {
+        let rate = self.recipients;
+        self.spend(ip, "recipients", rate, &reply::RATE_RECIPIENTS, now)
+    }
+
+    /// Whether he has to come again with a message from this sender to a recipient of ours.
+    pub(crate) fn greylist(
+        &self,
+        ip: IpAddr,
+        from: &ReversePath,
+        to: &Address,
+        now: SystemTime,
+    ) -> Answer {
+        let Some(greylist) = &self.greylist else {
+            return Ok(());
+        };
+        match greylist.ask(&self.tally, ip, from, to, now) {
+            Word::Welcome => Ok(()),
+            Word::Later(wait) => Err(Refusal {
+                reply: reply::GREYLISTED.about(&to.to_string()).wait(wait),
+                after: Duration::ZERO,
+            }),
+        }
+    }
+
+    pub(crate) fn greylists(&self) -> bool {
+        self.greylist.is_some()
+    }
+
+    /// He wants to log in.
+    pub(crate) fn login(&self, ip: IpAddr, now: SystemTime) -> Answer {
+        match self.shut_out_of_logins(ip, now) {
+            Some(standing) => Err(self.refusal(&reply::AUTH_SHUT_OUT, standing)),
+            None => Ok(()),
+        }
+    }
+
+    fn shut_out_of_logins(&self, ip: IpAddr, now: SystemTime) -> Option<Standing> {
+        let standing = self.logins.as_ref()?.standing(Some(ip), now);
+        standing.is_shut_out().then_some(standing)
+    }
+
+    /// His login failed; the answer is held back for so long, besides what checkpw wants.
+    pub(crate) fn login_failed(&self, ip: IpAddr, shown: &str, now: SystemTime) -> Duration {
+        let Some(logins) = &self.logins else {
+            return Duration::ZERO;
+        };
+        let standing = logins.failed(Some(ip), now);
+        if standing.is_shut_out() {
+            let seconds = standing.shut_out.as_secs();
+            log::info!("warning: Auth failure rate limit exceeded from {shown}, for {seconds} s");
+        }
+        self.delay(standing)
+    }
+
+    /// Somebody who logged in sends a message to so many.
+    pub(crate) fn account(&self, login: &str, recipients: u32, now: SystemTime) -> Account {
+        if self.account_messages.is_none() && self.account_recipients.is_none() {
+            return Account::WithinLimits;
+        }
+        if self.tally.is_held(login, now) {
+            return Account::Over { first: false };
+        }
+        let over = |rate: Option<Rate>, key, amount| {
+            rate.is_some_and(|rate| self.tally.spend(key, rate, amount, now).is_err())
+        };
+        let messages = tally::account::messages(login);
+        let to = tally::account::recipients(login);
+        if over(self.account_messages, &messages, 1) || over(self.account_recipients, &to, recipients)
+        {
+            return Account::Over {
+                first: self.tally.hold_account(login, now),
+            };
+        }
+        Account::WithinLimits
+    }
+
+    fn spend(
+        &self,
+        ip: IpAddr,
+        what: &'static str,
+        rate: Option<Rate>,
+        over: &Reply,
+        now: SystemTime,
+    ) -> Answer {
+        if self.penalty.is_zero() && rate.is_none() {
+            return Ok(());
+        }
+        let penalties = login::network("penalties", self.prefixes, ip);
+        let standing = self.tally.standing(&penalties, now);
+        if standing.is_shut_out() {
+            return Err(self.refusal(over, standing));
+        }
+        let Some(rate) = rate else { return Ok(()) };
+        let key = login::network(what, self.prefixes, ip);
+        let Err(spent) = self.tally.spend(&key, rate, 1, now) else {
+            return Ok(());
+        };
+        let standing = self.tally.offence(&penalties, self.penalty, now);
+        let network = self.prefixes.network(ip);
+        let (count, per) = (rate.count, rate.per.as_secs());
+        let seconds = standing.shut_out.as_secs();
+        log::info!(
+            "warning: Rate limit exceeded: more than {count} {what} in {per} s from {network}, \
+             shut out for {seconds} s"
+        );
+        let wait = standing.shut_out.max(spent.wait);
+        Err(Refusal {
+            reply: over.wait(wait),
+            after: self.delay(standing),
+        })
+    }
+
+    fn refusal(&self, reply: &Reply, standing: Standing) -> Refusal {
+        Refusal {
+            reply: reply.wait(standing.shut_out),
+            after: self.delay(standing),
+        }
+    }
+
+    fn delay(&self, standing: Standing) -> Duration {
+        let Some(doublings) = standing.offences.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        FIRST_DELAY.saturating_mul(factor).min(self.tarpit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Root;
+    use std::path::Path;
+
+    fn porter(config: &str) -> Option<Porter> {
+        let config = Config::parse(&Root::new("/r"), config, Path::new("yubin.def")).unwrap();
+        Porter::new(&config, &Tally::private().unwrap())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    const NONE: &str = "RATE_CONNECTIONS=0\nRATE_MESSAGES=0\nRATE_RECIPIENTS=0\n\
+                        RATE_AUTH_FAILURES=0\nACCOUNT_RATE_MESSAGES=0\nACCOUNT_RATE_RECIPIENTS=0\n";
+
+    #[test]
+    fn where_nothing_is_limited_there_is_no_porter() {
+        assert!(porter(NONE).is_none());
+        assert!(porter("").is_some());
+        assert!(porter(&format!("{NONE}GREYLIST=yes\n")).is_some());
+    }
+
+    #[test]
+    fn an_ordinary_host_notices_nothing() {
+        let porter = porter("").unwrap();
+        let now = SystemTime::now();
+        let sender = ip("192.0.2.1");
+        // Five connections and fifty messages a second, for ten minutes.
+        for second in 0..600 {
+            let now = now + Duration::from_secs(second);
+            for _ in 0..5 {
+                assert_eq!(porter.client(sender, false, now), Ok(()));
+                for _ in 0..2 {
+                    assert_eq!(porter.sender(sender, now), Ok(()));
+                    assert_eq!(porter.recipient(sender, now), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_over_is_shut_out_longer_each_time_and_answered_later() {
+        let porter = porter("RATE_CONNECTIONS=2/10s\nPENALTY=30s\nTARPIT=3s\n").unwrap();
+        let mut now = SystemTime::now();
+        let (one, other) = (ip("2001:db8::1"), ip("2001:db8:0:1::1"));
+        for (seconds, delay) in [(30, 1), (60, 2), (120, 3), (240, 3)] {
+            assert_eq!(porter.client(one, false, now), Ok(()));
+            assert_eq!(porter.client(one, false, now), Ok(()));
+            let refusal = porter.client(one, false, now).unwrap_err();
+            assert_eq!(refusal.after, Duration::from_secs(delay));
+            let want = format!("try again in {seconds} seconds");
+            assert!(refusal.reply.to_string().ends_with(&want), "{refusal:?}");
+            assert_eq!(refusal.reply.code(), 421);
+            assert_eq!(porter.sender(one, now).unwrap_err().reply.code(), 450);
+            assert_eq!(porter.recipient(one, now).unwrap_err().reply.code(), 450);
+            assert_eq!(porter.client(other, false, now), Ok(()), "another /64");
+            now += Duration::from_secs(seconds);
+        }
+    }
+
+    #[test]
+    fn who_guesses_passwords_may_still_bring_mail() {
+        let porter = porter("RATE_AUTH_FAILURES=1/1h\n").unwrap();
+        let now = SystemTime::now();
+        let guesser = ip("192.0.2.1");
+        assert_eq!(porter.login(guesser, now), Ok(()));
+        assert!(porter.login_failed(guesser, "x", now).is_zero());
+        assert_eq!(porter.login_failed(guesser, "x", now), Duration::from_secs(1));
+        assert_eq!(porter.login(guesser, now).unwrap_err().reply.code(), 454);
+        assert_eq!(porter.client(guesser, true, now).unwrap_err().reply.code(), 421);
+        assert_eq!(porter.client(guesser, false, now), Ok(()));
+        assert_eq!(porter.login(ip("192.0.2.2"), now), Ok(()));
+    }
+
+    #[test]
+    fn an_account_over_its_limit_stays_so() {
+        let porter = porter("ACCOUNT_RATE_MESSAGES=3/1m\nACCOUNT_RATE_RECIPIENTS=10/1m\n").unwrap();
+        let now = SystemTime::now();
+        let later = now + Duration::from_secs(86_400);
+        for (login, recipients, now, want) in [
+            ("ann", 1, now, Account::WithinLimits),
+            ("ann", 1, now, Account::WithinLimits),
+            ("ann", 1, now, Account::WithinLimits),
+            ("ann", 1, now, Account::Over { first: true }),
+            ("ann", 1, now, Account::Over { first: false }),
+            ("ann", 1, later, Account::Over { first: false }),
+            ("bob", 10, now, Account::WithinLimits),
+            ("bob", 1, now, Account::Over { first: true }),
+            ("carl", 11, now, Account::Over { first: true }),
+        ] {
+            assert_eq!(porter.account(login, recipients, now), want, "{login}");
+        }
+        porter.tally.free_account("ann", later);
+        assert_eq!(porter.account("ann", 1, later), Account::WithinLimits);
+    }
+}
