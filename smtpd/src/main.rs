@@ -9,6 +9,7 @@ mod disowned;
 mod gate;
 mod message;
 mod policy;
+mod porter;
 mod proof;
 mod received;
 mod reply;
@@ -29,11 +30,13 @@ use net::pool::Pool;
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
+use tally::Tally;
 
 use crate::acquaintance::Acquaintances;
 use crate::disowned::Handling;
 use crate::gate::Gate;
 use crate::policy::{Exists, Policy, Tables, Told};
+use crate::porter::Porter;
 use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
@@ -77,6 +80,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let queue = Queue::open(&root)?;
     let dns = dns::open(&root, &conf)?;
     let prover = prover(&conf, &dns);
+    let porter = porter(&root, &conf)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Smtp)?;
     privilege::drop_to(&root, privilege::SMTP_USER)?;
 
@@ -98,6 +102,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         acquaintances: Acquaintances::default(),
         prover,
         gate: Gate::new(doors(&conf, &dns)),
+        porter,
     });
     let options = net::Options {
         acceptor,
@@ -113,6 +118,14 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         options,
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who counts what comes, with the other processes.
+fn porter(root: &Root, conf: &Config) -> Result<Option<Porter>, Fail> {
+    match Porter::is_wanted(conf) {
+        true => Ok(Some(Porter::new(conf, &Tally::open(root)?))),
+        false => Ok(None),
+    }
 }
 
 /// Who looks into strangers' messages.

@@ -63,9 +63,21 @@ pub(crate) struct Porter {
 }
 
 impl Porter {
-    /// `None` where nothing is limited and nobody put off.
-    pub(crate) fn new(config: &Config, tally: &Tally) -> Option<Self> {
-        let porter = Self {
+    /// Whether anything is limited, or anybody put off.
+    pub(crate) fn is_wanted(config: &Config) -> bool {
+        let rates = [
+            config.rate_connections,
+            config.rate_messages,
+            config.rate_recipients,
+            config.rate_auth_failures,
+            config.account_rate_messages,
+            config.account_rate_recipients,
+        ];
+        config.greylist || rates.iter().any(Option::is_some)
+    }
+
+    pub(crate) fn new(config: &Config, tally: &Tally) -> Self {
+        Self {
             tally: tally.clone(),
             prefixes: config.rate_prefixes,
             connections: config.rate_connections,
@@ -77,16 +89,7 @@ impl Porter {
             tarpit: config.tarpit,
             greylist: Greylist::new(config),
             logins: Logins::new(config, tally),
-        };
-        let idle = [
-            porter.connections,
-            porter.messages,
-            porter.recipients,
-            porter.account_messages,
-            porter.account_recipients,
-        ];
-        let idle = idle.iter().all(Option::is_none);
-        (!idle || porter.greylist.is_some() || porter.logins.is_some()).then_some(porter)
+        }
     }
 
     /// A stranger connects. `submission`: to a port where he has to log in.
@@ -159,6 +162,12 @@ impl Porter {
         self.delay(standing)
     }
 
+    /// How long any refusal is held back from him.
+    pub(crate) fn tarpit(&self, ip: IpAddr, now: SystemTime) -> Duration {
+        let penalties = login::network("penalties", self.prefixes, ip);
+        self.delay(self.tally.standing(&penalties, now))
+    }
+
     /// Somebody who logged in sends a message to so many.
     pub(crate) fn account(&self, login: &str, recipients: u32, now: SystemTime) -> Account {
         if self.account_messages.is_none() && self.account_recipients.is_none() {
@@ -172,7 +181,8 @@ impl Porter {
         };
         let messages = tally::account::messages(login);
         let to = tally::account::recipients(login);
-        if over(self.account_messages, &messages, 1) || over(self.account_recipients, &to, recipients)
+        if over(self.account_messages, &messages, 1)
+            || over(self.account_recipients, &to, recipients)
         {
             return Account::Over {
                 first: self.tally.hold_account(login, now),
@@ -189,9 +199,6 @@ impl Porter {
         over: &Reply,
         now: SystemTime,
     ) -> Answer {
-        if self.penalty.is_zero() && rate.is_none() {
-            return Ok(());
-        }
         let penalties = login::network("penalties", self.prefixes, ip);
         let standing = self.tally.standing(&penalties, now);
         if standing.is_shut_out() {
@@ -239,9 +246,12 @@ mod tests {
     use base::Root;
     use std::path::Path;
 
-    fn porter(config: &str) -> Option<Porter> {
-        let config = Config::parse(&Root::new("/r"), config, Path::new("yubin.def")).unwrap();
-        Porter::new(&config, &Tally::private().unwrap())
+    fn config(text: &str) -> Config {
+        Config::parse(&Root::new("/r"), text, Path::new("yubin.def")).unwrap()
+    }
+
+    fn porter(text: &str) -> Porter {
+        Porter::new(&config(text), &Tally::private().unwrap())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -253,14 +263,14 @@ mod tests {
 
     #[test]
     fn where_nothing_is_limited_there_is_no_porter() {
-        assert!(porter(NONE).is_none());
-        assert!(porter("").is_some());
-        assert!(porter(&format!("{NONE}GREYLIST=yes\n")).is_some());
+        assert!(!Porter::is_wanted(&config(NONE)));
+        assert!(Porter::is_wanted(&config("")));
+        assert!(Porter::is_wanted(&config(&format!("{NONE}GREYLIST=yes\n"))));
     }
 
     #[test]
     fn an_ordinary_host_notices_nothing() {
-        let porter = porter("").unwrap();
+        let porter = porter("");
         let now = SystemTime::now();
         let sender = ip("192.0.2.1");
         // Five connections and fifty messages a second, for ten minutes.
@@ -278,7 +288,7 @@ mod tests {
 
     #[test]
     fn who_is_over_is_shut_out_longer_each_time_and_answered_later() {
-        let porter = porter("RATE_CONNECTIONS=2/10s\nPENALTY=30s\nTARPIT=3s\n").unwrap();
+        let porter = porter("RATE_CONNECTIONS=2/10s\nPENALTY=30s\nTARPIT=3s\n");
         let mut now = SystemTime::now();
         let (one, other) = (ip("2001:db8::1"), ip("2001:db8:0:1::1"));
         for (seconds, delay) in [(30, 1), (60, 2), (120, 3), (240, 3)] {
@@ -298,21 +308,27 @@ mod tests {
 
     #[test]
     fn who_guesses_passwords_may_still_bring_mail() {
-        let porter = porter("RATE_AUTH_FAILURES=1/1h\n").unwrap();
+        let porter = porter("RATE_AUTH_FAILURES=1/1h\n");
         let now = SystemTime::now();
         let guesser = ip("192.0.2.1");
         assert_eq!(porter.login(guesser, now), Ok(()));
         assert!(porter.login_failed(guesser, "x", now).is_zero());
-        assert_eq!(porter.login_failed(guesser, "x", now), Duration::from_secs(1));
+        assert_eq!(
+            porter.login_failed(guesser, "x", now),
+            Duration::from_secs(1)
+        );
         assert_eq!(porter.login(guesser, now).unwrap_err().reply.code(), 454);
-        assert_eq!(porter.client(guesser, true, now).unwrap_err().reply.code(), 421);
+        assert_eq!(
+            porter.client(guesser, true, now).unwrap_err().reply.code(),
+            421
+        );
         assert_eq!(porter.client(guesser, false, now), Ok(()));
         assert_eq!(porter.login(ip("192.0.2.2"), now), Ok(()));
     }
 
     #[test]
     fn an_account_over_its_limit_stays_so() {
-        let porter = porter("ACCOUNT_RATE_MESSAGES=3/1m\nACCOUNT_RATE_RECIPIENTS=10/1m\n").unwrap();
+        let porter = porter("ACCOUNT_RATE_MESSAGES=3/1m\nACCOUNT_RATE_RECIPIENTS=10/1m\n");
         let now = SystemTime::now();
         let later = now + Duration::from_secs(86_400);
         for (login, recipients, now, want) in [

@@ -2,6 +2,7 @@
 //! look-ups that may block are jobs; while one is under way its session takes no input.
 
 mod asking;
+mod turned_away;
 
 use std::mem;
 use std::sync::Arc;
@@ -17,12 +18,14 @@ use crate::acquaintance::Acquaintances;
 use crate::gate::{Facts, Gate, Login, Ruling, Stage, Tls, Visit};
 use crate::message::{Inspectors, Message, Sender};
 use crate::policy::Policy;
+use crate::porter::Porter;
 use crate::proof::Prover;
 use crate::reply::{self, Reply};
 use crate::session::{
     Action, AuthAnswer, Client, Input, Queued, Session, Terms, Transaction, Verdict,
 };
 use asking::Asked;
+use turned_away::{Later, Meeting};
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) prover: Option<Prover>,
     /// Where all is done that may wait for others.
     pub(crate) gate: Gate,
+    /// Who counts, and asks to come again.
+    pub(crate) porter: Option<Porter>,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -81,6 +86,7 @@ pub(crate) struct Connection {
     shown: String,
     level: log::Level,
     sender: Sender,
+    service: &'static str,
     /// It is in our networks.
     trusted: bool,
     inbox: Inbox,
@@ -94,8 +100,10 @@ pub(crate) struct Connection {
     ruling: Ruling,
     /// With its doors; `None` where there are none, and while they are being asked.
     visit: Option<Box<Visit>>,
-    /// A refusal that is held back for a while, against guessing.
-    penalty: Option<AuthAnswer>,
+    /// An answer that is held back for a while, against guessing and from who offends.
+    penalty: Option<Later>,
+    /// What may be put off, while a stranger's transaction is open and there is greylisting.
+    meeting: Option<Box<Meeting>>,
 }
 
 /// As Postfix writes a client whose name it does not know: `unknown[192.0.2.1]`.
@@ -146,7 +154,9 @@ impl Connection {
             inbox: Inbox::Empty,
             progress: 0,
             conversation: None,
+            service: accepted.service,
             penalty: None,
+            meeting: None,
             mechanism: "",
             ruling: Ruling::default(),
             visit,
@@ -195,6 +205,9 @@ impl Connection {
     }
 
     fn carry_out(&mut self, action: Action, control: &mut Control<'_, Done>) {
+        if self.is_turned_away(&action, control) {
+            return;
+        }
         match action {
             Action::Reply(reply) => {
                 log::debug!("{}: {reply}", self.shown);
@@ -282,7 +295,8 @@ impl Connection {
     }
 
     fn begin(&mut self, transaction: Box<Transaction>) {
-        let ruling = mem::take(&mut self.ruling);
+        let mut ruling = mem::take(&mut self.ruling);
+        self.count_account(&transaction, &mut ruling);
         if ruling.discard {
             self.inbox = Inbox::Thrown;
             return;
@@ -435,12 +449,11 @@ impl Protocol for Connection {
                         mechanism: self.mechanism,
                     });
                 }
-                if delay.is_zero() {
-                    self.step(Input::Auth(answer), control);
-                } else {
-                    self.penalty = Some(answer);
-                    control.deadline(delay);
-                }
+                let delay = match answer {
+                    AuthAnswer::Refused => self.login_failed(delay),
+                    _ => delay,
+                };
+                self.later(Later::Auth(answer), delay, control);
             }
             Done::Spilled(result) => {
                 self.inbox = match result {
@@ -454,10 +467,9 @@ impl Protocol for Connection {
     }
 
     fn timeout(&mut self, control: &mut Control<'_, Done>) {
-        match self.penalty.take() {
-            Some(answer) => self.step(Input::Auth(answer), control),
-            None => self.step(Input::Timeout, control),
-        };
+        if !self.give_answer(control) {
+            self.step(Input::Timeout, control);
+        }
     }
 
     fn tls_up(&mut self, info: &TlsInfo, control: &mut Control<'_, Done>) {

@@ -163,7 +163,10 @@ mod tests {
             ("Ann@Example.org", "ann@example.org"),
             ("ann+tag@example.org", "ann@example.org"),
             ("bounce-1234-567@l.example", "bounce-#-#@l.example"),
-            ("list-bounces-bob=here.example@l.example", "list-bounces-bob@l.example"),
+            (
+                "list-bounces-bob=here.example@l.example",
+                "list-bounces-bob@l.example",
+            ),
             ("prvs=0123abcdef=ann@example.org", "ann@example.org"),
             ("SRS0=HHHH=TT=a.example=ann@f.example", "srs#@f.example"),
             ("+@x.example", "+@x.example"),
@@ -208,7 +211,11 @@ mod tests {
             ("192.0.2.77", "new@new.org", "carl@y.org", 40 * day, 0),
             ("192.0.2.77", "new@new.org", "carl@y.org", 77 * day, 300),
         ] {
-            assert_eq!(ask(ip, from, to, seconds), want, "{ip} {from} {to} {seconds}");
+            assert_eq!(
+                ask(ip, from, to, seconds),
+                want,
+                "{ip} {from} {to} {seconds}"
+            );
         }
     }
 }

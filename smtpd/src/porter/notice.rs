@@ -71,7 +71,11 @@ impl Notice {
             .map(|address| format!("<{address}>"))
             .collect();
         let (host, login) = (&self.host, escape(&self.login));
-        let encoding = if self.login.is_ascii() { "7bit" } else { "8bit" };
+        let encoding = if self.login.is_ascii() {
+            "7bit"
+        } else {
+            "8bit"
+        };
         format!(
             "From: Mail system of {host} <{postmaster}>\r\n\
              To: {to}\r\n\
@@ -120,7 +124,10 @@ mod tests {
         let far = notice("ann@x.org", Some((Lane::Relay, "ann@x.org")));
         assert_eq!(far.recipients(Lane::Local).len(), 1);
         assert_eq!(far.recipients(Lane::Relay).len(), 1);
-        let himself = notice("postmaster", Some((Lane::Local, "postmaster@mx.example.org")));
+        let himself = notice(
+            "postmaster",
+            Some((Lane::Local, "postmaster@mx.example.org")),
+        );
         assert_eq!(himself.recipients(Lane::Local).len(), 1);
         assert_eq!(notice("a b", None).recipients(Lane::Relay), []);
     }

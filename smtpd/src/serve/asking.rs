@@ -102,6 +102,7 @@ impl Connection {
     /// The transaction is over.
     pub(super) fn forget(&mut self) {
         self.ruling = Ruling::default();
+        self.meeting = None;
         if let Some(visit) = &mut self.visit {
             visit.forget();
         }
@@ -181,6 +182,7 @@ impl Connection {
             (Some(recipient), verdict @ (Verdict::Local(_) | Verdict::Relay(_))) => {
                 self.ask_doors(Asked::Recipient(recipient, verdict), control);
             }
+            (_, Verdict::Refuse(refusal)) => self.refuse_recipient(refusal, control),
             (_, verdict) => {
                 self.step(Input::Recipient(verdict), control);
             }
@@ -188,6 +190,9 @@ impl Connection {
     }
 
     fn ask_doors(&mut self, asked: Asked, control: &mut Control<'_, Done>) {
+        if self.is_put_off(&asked, control) {
+            return;
+        }
         let stage = asked.question().stage();
         match self.visit.take() {
             Some(mut visit) if visit.wants(stage) => {

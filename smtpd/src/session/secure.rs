@@ -93,6 +93,14 @@ impl Session {
                 actions.push(Action::Reply(reply::AUTHENTICATED));
             }
             AuthAnswer::Unavailable => actions.push(Action::Reply(reply::AUTH_TROUBLE)),
+            AuthAnswer::NotNow(refusal) => {
+                let text = format!(
+                    "NOQUEUE: reject: AUTH from {}: {refusal}",
+                    self.client.shown
+                );
+                actions.push(Action::Log(text));
+                self.refuse(refusal, actions);
+            }
             AuthAnswer::Malformed => self.refuse(reply::AUTH_MALFORMED, actions),
             AuthAnswer::Refused => {
                 actions.push(Action::Log(format!(

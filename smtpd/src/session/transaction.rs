@@ -64,7 +64,8 @@ impl Session {
         all.filter(move |mechanism| private || !mechanism.is_plaintext())
     }
 
-    pub(super) fn may_relay(&self) -> bool {
+    /// It is one of our own.
+    pub(crate) fn may_relay(&self) -> bool {
         self.client.trusted || self.login.is_some()
     }
 

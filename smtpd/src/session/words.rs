@@ -150,6 +150,8 @@ pub(crate) enum AuthAnswer {
     Refused,
     Malformed,
     Unavailable,
+    /// Nobody of this network may try now.
+    NotNow(Reply),
 }
 
 /// One queue entry that a message became.
