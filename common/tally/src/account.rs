@@ -24,7 +24,7 @@ fn mark(login: &str) -> Key {
 
 /// Why a message of this account is put aside: by this mailq knows it again.
 pub fn reason(login: &str) -> String {
-    format!("account {login} is over its limit")
+    format!("account {login} is held back")
 }
 
 impl Tally {

@@ -146,7 +146,7 @@ mod tests {
     const LIST: Greylist = Greylist {
         delay: Duration::from_secs(300),
         keep: Duration::from_secs(36 * 86_400),
-        trust: 2,
+        trust: 3,
     };
 
     fn path(text: &str) -> ReversePath {
@@ -197,19 +197,21 @@ mod tests {
             ("192.0.2.9", "A@X.org", "Ann@Y.org", 300, 0),
             ("192.0.2.9", "a@x.org", "ann@y.org", 301, 0),
             ("192.0.2.9", "c@x.org", "ann@y.org", 301, 300),
-            // Once passed is remembered, and renewed each time.
-            ("192.0.2.9", "a@x.org", "ann@y.org", 30 * day, 0),
-            ("192.0.2.9", "a@x.org", "ann@y.org", 60 * day, 0),
-            ("192.0.2.9", "a@x.org", "ann@y.org", 100 * day, 300),
             // Too late is the first time.
             ("192.0.2.1", "a@x.org", "bob@y.org", 3 * day, 300),
             ("192.0.2.1", "a@x.org", "bob@y.org", 3 * day + 300, 0),
             ("192.0.2.1", "", "bob@y.org", 4 * day, 300),
             ("192.0.2.1", "", "bob@y.org", 4 * day + 300, 0),
-            // Twice passed: the network is known.
+            // Three have passed: the network is known, while it comes.
             ("192.0.2.77", "new@new.org", "carl@y.org", 5 * day, 0),
             ("192.0.2.77", "new@new.org", "carl@y.org", 40 * day, 0),
             ("192.0.2.77", "new@new.org", "carl@y.org", 77 * day, 300),
+            // Who has passed once is remembered, while he comes.
+            ("192.0.3.1", "a@x.org", "ann@y.org", 78 * day, 300),
+            ("192.0.3.1", "a@x.org", "ann@y.org", 79 * day, 0),
+            ("192.0.3.1", "a@x.org", "ann@y.org", 110 * day, 0),
+            ("192.0.3.1", "a@x.org", "ann@y.org", 140 * day, 0),
+            ("192.0.3.1", "a@x.org", "ann@y.org", 180 * day, 300),
         ] {
             assert_eq!(
                 ask(ip, from, to, seconds),

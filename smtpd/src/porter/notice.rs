@@ -95,7 +95,7 @@ impl Notice {
              \r\n\
              For the postmaster: mailq shows what is held, and one of these ends it.\r\n\
              \r\n    mailq release account={login}\r\n        \
-             delivers all that is held for it\r\n    mailq discard account={login}\r\n        \
+             delivers all that is held for it\r\n    mailq remove account={login}\r\n        \
              deletes it\r\n",
             postmaster = self.postmaster,
             to = to.join(",\r\n "),

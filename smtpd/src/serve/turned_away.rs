@@ -13,7 +13,7 @@ use super::{Connection, Done, SMTP};
 use crate::gate::Ruling;
 use crate::porter::{Account, Notice, Porter, Refusal};
 use crate::reply::Reply;
-use crate::session::{Action, AuthAnswer, Input, Transaction, Verdict};
+use crate::session::{Action, Admission, AuthAnswer, Input, Transaction, Verdict};
 
 /// An answer that the session gets later.
 pub(super) enum Later {
@@ -25,10 +25,14 @@ pub(super) enum Later {
 }
 
 impl Later {
-    fn input(self) -> Input<'static> {
+    fn input(self, shown: &str) -> Input<'static> {
         match self {
             Self::Auth(answer) => Input::Auth(answer),
-            Self::Client(refusal) => Input::Client(Err(refusal)),
+            Self::Client(refusal) => Input::Client(Admission {
+                shown: shown.to_owned(),
+                answer: Err(refusal),
+                took: Duration::ZERO,
+            }),
             Self::Sender(refusal) => Input::Sender(Err(refusal)),
             Self::Recipient(refusal) => Input::Recipient(Verdict::Refuse(refusal)),
             Self::Data(refusal) => Input::Data(Err(refusal)),
@@ -53,7 +57,8 @@ impl Connection {
         control: &mut Control<'_, Done>,
     ) {
         if after.is_zero() {
-            self.step(answer.input(), control);
+            let input = answer.input(&self.shown);
+            self.step(input, control);
         } else {
             self.penalty = Some(answer);
             control.deadline(after);
@@ -65,7 +70,8 @@ impl Connection {
         let Some(answer) = self.penalty.take() else {
             return false;
         };
-        self.step(answer.input(), control);
+        let input = answer.input(&self.shown);
+        self.step(input, control);
         true
     }
 
@@ -102,6 +108,9 @@ impl Connection {
             }),
             _ => return false,
         };
+        if answer.is_err() && matches!(action, Action::AskClient) {
+            log::info!("connect from {}", self.shown);
+        }
         self.refused(answer, later, control)
     }
 
@@ -183,7 +192,8 @@ impl Connection {
             Account::Over { first } => {
                 let reason = tally::account::reason(login);
                 if first {
-                    log::warn!("{}, its mail is held", base::escape::escape(&reason));
+                    let shown = base::escape::escape(login);
+                    log::warn!("account {shown} is over its limit: what it sends is held");
                     self.tell_people(login);
                 }
                 ruling.hold.get_or_insert(reason);

@@ -1,5 +1,6 @@
 //! mailq - show the queue, and put messages aside and back. See mailq(1).
 
+mod account;
 mod operate;
 mod show;
 
@@ -16,7 +17,10 @@ fn main() -> ExitCode {
         .map(|w| w.to_string_lossy().into_owned())
         .collect();
     let done = match words.split_first() {
-        Some((word, ids)) if let Some(verb) = Verb::parse(word) => operate::run(verb, ids),
+        Some((word, ids)) if let Some(verb) = Verb::parse(word) => match account::named(ids) {
+            Some(login) => account::run(verb, login),
+            None => operate::run(verb, ids),
+        },
         _ => show::command(&words),
     };
     done.unwrap_or_else(|fail| fail.report())

@@ -31,7 +31,7 @@ impl Verb {
 pub(crate) fn run(verb: Verb, ids: &[String]) -> Result<ExitCode, Fail> {
     if ids.is_empty() {
         return Err(Fail::usage(
-            "usage: mailq hold|release|remove queue-id ...; mailq shows the ids",
+            "usage: mailq hold|release|remove queue-id ... or account=NAME; mailq shows the ids",
         ));
     }
     let root = Root::from_env();

@@ -24,7 +24,8 @@ enum Form {
 /// Columns in which a reason ends, as Postfix has it.
 const REASON_ENDS: usize = 76;
 
-const USAGE: &str = "usage: mailq [-jvV], or mailq hold|release|remove queue-id ...";
+const USAGE: &str =
+    "usage: mailq [-jvV], or mailq hold|release|remove queue-id ... or account=NAME";
 
 /// What `mailq` is called with; `sendmail -bp` is the same.
 pub(crate) fn command(words: &[String]) -> Result<ExitCode, Fail> {

@@ -1,0 +1,271 @@
+//! The front door: rates and penalties that all processes share, accounts that are held, who is put
+//! off, and that an ordinary stranger notices nothing of it.
+//!
+//! The clients come from 127.0.0.1, which is a stranger here: MY_NETWORKS names another network.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use tests::smtp::Smtp;
+use tests::{Host, wait_for};
+
+const STRANGERS: &str = "MY_NETWORKS=192.0.2.0/24\nPLAINTEXT_LOGIN=yes\n";
+
+/// Without waits that a story is not about.
+fn hasty(def: &str) -> String {
+    format!("{STRANGERS}GREET_DELAY=0s\nTARPIT=0s\n{def}")
+}
+
+fn connected(port: u16) -> Smtp {
+    let mut smtp = Smtp::connect(port).unwrap();
+    smtp.ask("EHLO client.example").unwrap();
+    smtp
+}
+
+const TEXT: &str = "Subject: hello\r\n\r\nhello\r\n";
+
+/// The limit that docs/operating.md states.
+#[test]
+fn a_first_stranger_delivers_within_six_seconds() {
+    let host = Host::started(STRANGERS);
+    let start = Instant::now();
+    let mut smtp = connected(host.smtp);
+    let reply = smtp
+        .message("ann@stranger.example", &["bob@yubin.test"], TEXT)
+        .unwrap();
+    let took = start.elapsed();
+    assert!(reply.starts_with("250"), "{reply}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    host.wait_for_mail("bob", 1);
+}
+
+/// A session of inetd's, in a process of its own; what it says first.
+fn greeting_of_another_process(host: &Host) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = Smtp::silent(port).unwrap();
+    let (server, _): (TcpStream, _) = listener.accept().unwrap();
+    let server: OwnedFd = server.into();
+    let mut child = host
+        .command("smtpd")
+        .stdin(server.try_clone().unwrap())
+        .stdout(server.try_clone().unwrap())
+        .stderr(server)
+        .spawn()
+        .unwrap();
+    let greeting = client.reply().unwrap();
+    drop(client);
+    child.wait().unwrap();
+    greeting
+}
+
+#[test]
+fn processes_share_penalties_and_a_restart_forgets_none() {
+    let mut host = Host::new(&hasty("RATE_MESSAGES=2/1h\nPENALTY=10m\n"));
+    host.start("smtpd");
+    let mut smtp = connected(host.smtp);
+    for _ in 0..2 {
+        assert!(
+            smtp.ask("MAIL FROM:<a@b.example>")
+                .unwrap()
+                .starts_with("250")
+        );
+        smtp.ask("RSET").unwrap();
+    }
+    let reply = smtp.ask("MAIL FROM:<a@b.example>").unwrap();
+    assert!(reply.starts_with("450 4.7.1 Too many messages"), "{reply}");
+    let refused = |greeting: String| {
+        assert!(greeting.starts_with("421 4.7.0 "), "{greeting}");
+        assert!(greeting.contains("try again in "), "{greeting}");
+    };
+    let greeting = |host: &Host| Smtp::silent(host.smtp).unwrap().reply().unwrap();
+    refused(greeting(&host));
+    refused(greeting_of_another_process(&host));
+    host.kill9("smtpd");
+    host.start("smtpd");
+    refused(greeting(&host));
+    let log = host.log();
+    assert!(
+        log.contains("warning: Rate limit exceeded: more than 2 messages in 3600 s from 127.0.0.1")
+    );
+    assert!(
+        log.contains("NOQUEUE: reject: CONNECT from unknown[127.0.0.1]: 421 4.7.0"),
+        "{log}"
+    );
+
+    // The file is a cache: without it everybody begins anew.
+    host.stop("smtpd");
+    std::fs::remove_file(host.path("var/spool/yubin/tally")).unwrap();
+    host.start("smtpd");
+    assert!(greeting(&host).starts_with("220 "));
+    assert!(greeting_of_another_process(&host).starts_with("220 "));
+}
+
+#[test]
+fn who_offends_is_answered_later_and_later() {
+    let def = "GREET_DELAY=0s\nTARPIT=2s\nRATE_MESSAGES=1/1h\nPENALTY=1s\n";
+    let host = Host::started(&format!("{STRANGERS}{def}"));
+    let mut smtp = connected(host.smtp);
+    smtp.ask("MAIL FROM:<a@b.example>").unwrap();
+    smtp.ask("RSET").unwrap();
+    for (wait, penalty) in [(1000, 1), (2000, 2), (2000, 0)] {
+        let start = Instant::now();
+        let reply = smtp.ask("MAIL FROM:<a@b.example>").unwrap();
+        let took = start.elapsed();
+        assert!(reply.starts_with("450"), "{reply}");
+        assert!(took > Duration::from_millis(wait - 100), "{took:?} {wait}");
+        std::thread::sleep(Duration::from_secs(penalty));
+    }
+}
+
+/// AUTH PLAIN
+fn log_in(smtp: &mut Smtp, user: &str, password: &str) -> String {
+    let words = match (user, password) {
+        ("alice", "alice") => "AGFsaWNlAGFsaWNl",
+        ("alice", "guess") => "AGFsaWNlAGd1ZXNz",
+        ("bob", "bob") => "AGJvYgBib2I=",
+        other => panic!("{other:?}"),
+    };
+    smtp.ask(&format!("AUTH PLAIN {words}")).unwrap()
+}
+
+#[test]
+fn a_network_that_guesses_may_not_log_in() {
+    let host = Host::started(&hasty("RATE_AUTH_FAILURES=2/1h\nPENALTY=10m\n"));
+    let mut smtp = connected(host.submission);
+    for _ in 0..2 {
+        assert!(log_in(&mut smtp, "alice", "guess").starts_with("535"));
+    }
+    let mut smtp = connected(host.submission);
+    assert!(log_in(&mut smtp, "alice", "guess").starts_with("535"));
+    let reply = log_in(&mut smtp, "alice", "alice");
+    assert!(
+        reply.starts_with("454 4.7.0 Too many failed logins"),
+        "{reply}"
+    );
+    let greeting = Smtp::silent(host.submission).unwrap().reply().unwrap();
+    assert!(
+        greeting.starts_with("421 4.7.0 Too many failed"),
+        "{greeting}"
+    );
+    // Mail for us is another matter.
+    let mut smtp = connected(host.smtp);
+    let reply = smtp
+        .message("a@b.example", &["bob@yubin.test"], TEXT)
+        .unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+}
+
+#[test]
+fn an_account_over_its_limit_is_held_and_people_are_told_once() {
+    let host = Host::started(&hasty("ACCOUNT_RATE_MESSAGES=2/1h\n"));
+    let send = |subject: &str| {
+        let mut smtp = connected(host.submission);
+        assert!(log_in(&mut smtp, "bob", "bob").starts_with("235"));
+        let text = format!("Subject: {subject}\r\n\r\nhello\r\n");
+        let reply = smtp.message("bob@yubin.test", &["alice@yubin.test"], &text);
+        let reply = reply.unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    };
+    for subject in ["one", "two", "three", "four"] {
+        send(subject);
+    }
+    // The owner, and the postmaster, who is alice.
+    let told = host.wait_for_mail("bob", 1);
+    assert!(told.contains("Auto-Submitted: auto-generated"), "{told}");
+    assert!(told.contains("mailq release account=bob"), "{told}");
+    assert!(told.contains("Return-Path: <>"), "{told}");
+    let mbox = host.wait_for_mail("alice", 3);
+    assert!(mbox.contains("Subject: one") && mbox.contains("Subject: two"));
+    assert!(mbox.contains("mailq release account=bob") && !mbox.contains("Subject: three"));
+    let is_held = |count: usize| {
+        wait_for("messages put aside", || {
+            let shown = host.ok("mailq", &[], b"");
+            let held = shown.matches("(held: account bob is held back)").count();
+            (held == count).then_some(())
+        });
+    };
+    is_held(2);
+
+    let done = host.ok("mailq", &["release", "account=bob"], b"");
+    assert_eq!(
+        done,
+        "account bob: 2 messages released, it may send again\n"
+    );
+    let mbox = host.wait_for_mail("alice", 5);
+    assert!(mbox.contains("Subject: three") && mbox.contains("Subject: four"));
+    let none = host.run("mailq", &["release", "account=bob"], b"");
+    assert_eq!(none.status.code(), Some(69));
+
+    for subject in ["five", "six", "seven"] {
+        send(subject);
+    }
+    is_held(1);
+    let done = host.ok("mailq", &["remove", "account=bob"], b"");
+    assert_eq!(done, "account bob: 1 messages removed, it may send again\n");
+    send("eight");
+    let mbox = wait_for("the eighth", || {
+        let mbox = host.mbox("alice");
+        mbox.contains("Subject: eight").then_some(mbox)
+    });
+    assert!(!mbox.contains("Subject: seven"));
+    assert!(host.ok("mailq", &[], b"").contains("Mail queue is empty"));
+}
+
+#[test]
+fn an_operator_holds_an_account_by_hand() {
+    let host = Host::started("");
+    host.ok("mailq", &["hold", "account=bob"], b"");
+    let mut smtp = connected(host.submission);
+    assert!(log_in(&mut smtp, "bob", "bob").starts_with("235"));
+    let reply = smtp
+        .message("bob@yubin.test", &["alice@yubin.test"], TEXT)
+        .unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    wait_for("it to be held", || {
+        let shown = host.ok("mailq", &[], b"");
+        shown
+            .contains("(held: account bob is held back)")
+            .then_some(())
+    });
+    host.ok("mailq", &["release", "account=bob"], b"");
+    host.wait_for_mail("alice", 1);
+}
+
+#[test]
+fn greylisting_puts_off_the_first_time_only() {
+    let host = Host::started(&hasty("GREYLIST=yes\nGREYLIST_DELAY=3s\n"));
+    let mut smtp = connected(host.smtp);
+    let reply = smtp
+        .message("a@b.example", &["bob@yubin.test"], TEXT)
+        .unwrap();
+    assert!(
+        reply.starts_with("451 4.7.1 <bob@yubin.test>: Greylisted, try again in 3 seconds"),
+        "{reply}"
+    );
+    // Who does not live here is not put off, but refused.
+    assert!(
+        smtp.ask("RCPT TO:<nobody@yubin.test>")
+            .unwrap()
+            .starts_with("550")
+    );
+    smtp.ask("RSET").unwrap();
+    // A null reverse-path may be a question, which ends at RCPT.
+    let reply = smtp.message("", &["bob@yubin.test"], TEXT).unwrap();
+    assert!(reply.starts_with("451 4.7.1"), "{reply}");
+    std::thread::sleep(Duration::from_millis(3100));
+    let mut smtp = connected(host.smtp);
+    for from in ["a@b.example", ""] {
+        let reply = smtp.message(from, &["bob@yubin.test"], TEXT).unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    host.wait_for_mail("bob", 2);
+    // Our own users come at once.
+    let mut smtp = connected(host.submission);
+    assert!(log_in(&mut smtp, "alice", "alice").starts_with("235"));
+    let reply = smtp
+        .message("alice@yubin.test", &["bob@yubin.test"], TEXT)
+        .unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+}
