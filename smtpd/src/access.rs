@@ -78,6 +78,8 @@ pub(crate) struct Question<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) ruling: Ruling,
+    /// The table says OK: what keeps strangers out in general is not for this recipient.
+    pub(crate) permitted: bool,
     /// Why the message is to be put aside, if it is.
     pub(crate) hold: Option<String>,
     /// Header fields to be put before the message, without line ends.
@@ -194,7 +196,10 @@ impl Access {
                     answer.hold.get_or_insert_with(|| reason.clone());
                     continue;
                 }
-                Action::Ok => Ruling::GoOn,
+                Action::Ok => {
+                    answer.permitted = true;
+                    Ruling::GoOn
+                }
                 Action::Refuse(reply) => Ruling::Refuse(reply.clone()),
                 Action::Discard => Ruling::Discard,
                 Action::Redirect(address) => Ruling::Redirect(address.clone()),
@@ -358,6 +363,7 @@ mod tests {
             may_relay,
         });
         let ruling = match answer.ruling {
+            Ruling::GoOn if answer.permitted => "ok".to_owned(),
             Ruling::GoOn => "-".to_owned(),
             Ruling::Refuse(reply) => reply.to_string(),
             Ruling::Discard => "discard".into(),
@@ -400,7 +406,13 @@ mod tests {
                 me,
                 "554 5.7.1 Access denied",
             ),
-            ("192.0.2.9", "a.dialup.example", "spam@example.com", me, "-"),
+            (
+                "192.0.2.9",
+                "a.dialup.example",
+                "spam@example.com",
+                me,
+                "ok",
+            ),
             ("2001:db8::7", "mx.x", "a@x.y", me, "450 4.7.0 not now"),
             (ip, "P1.Dialup.example", "a@x.y", me, "550 5.7.1 go away"),
             (ip, "dialup.example", "a@x.y", me, "-"),

@@ -9,6 +9,7 @@
 //! keeps is bounded.
 
 mod content;
+pub(crate) mod dnsbl;
 mod facts;
 mod lookup;
 pub(crate) mod names;
@@ -103,6 +104,8 @@ pub(crate) struct Ruling {
     pub(crate) prepend: Vec<String>,
     /// What the client's host is called; later doors find it in the [`Facts`].
     pub(crate) name: Option<Iprev>,
+    /// Somebody whom we believe speaks for the client; later doors find it in the [`Facts`].
+    pub(crate) welcome: bool,
 }
 
 impl Ruling {
@@ -116,6 +119,7 @@ impl Ruling {
             redirect,
             mut prepend,
             name,
+            welcome,
         } = later;
         self.refuse = self.refuse.take().or(refuse);
         self.discard |= discard;
@@ -124,6 +128,7 @@ impl Ruling {
         prepend.retain(|field| !self.prepend.contains(field));
         self.prepend.append(&mut prepend);
         self.name = name.or_else(|| self.name.take());
+        self.welcome |= welcome;
     }
 
     fn is_final(&self) -> bool {
@@ -230,6 +235,7 @@ impl Visit {
                 if let Some(name) = &ruling.name {
                     self.facts.learn(name);
                 }
+                self.facts.welcome |= ruling.welcome;
                 whole.add(ruling);
                 if began.elapsed() > PATIENCE {
                     let took = began.elapsed().as_secs();

@@ -145,7 +145,11 @@ fn doors(conf: &Config, dns: &Arc<dyn Resolve>) -> Vec<gate::Maker> {
     let lookups = Pool::new(LOOKUPS);
     let mut doors = Vec::new();
     if conf.client_names {
-        doors.push(gate::names::maker(Arc::clone(dns), lookups));
+        doors.push(gate::names::maker(Arc::clone(dns), lookups.clone()));
+    }
+    if !conf.dnsbl.is_empty() {
+        let (lists, limit) = (&conf.dnsbl, conf.dnsbl_limit);
+        doors.push(gate::dnsbl::maker(lists, limit, Arc::clone(dns), lookups));
     }
     doors
 }

@@ -89,6 +89,10 @@ pub(crate) struct Connection {
     service: &'static str,
     /// It is in our networks.
     trusted: bool,
+    /// A list of good clients has it.
+    welcome: bool,
+    /// The access table says OK to the recipient that is asked about.
+    permitted: bool,
     inbox: Inbox,
     /// Octets of a message since the deadline was last set.
     progress: usize,
@@ -145,6 +149,8 @@ impl Connection {
             shown: shown(peer),
             level: accepted.level(),
             trusted,
+            welcome: false,
+            permitted: false,
             sender: Sender {
                 ip: peer.ip(),
                 name: None,

@@ -4,6 +4,8 @@
 //! behind a thread and a channel, so that no caller sees a trace of it. [`Zone`] reads a file, for
 //! tests and private roots. [`open`] takes the one that the configuration names.
 //!
+//! [`listed`] is the name of a client in a list of them (RFC 5782).
+//!
 //! [`targets`] is RFC 5321 5.1: from a domain to the hosts to try, in order.
 //!
 //! What it guarantees: every look-up ends (there is a deadline and a bound on alias chains), and
@@ -16,7 +18,7 @@ mod zone;
 
 pub use hickory::Dns;
 pub use mx::{NoTarget, Target, Us, host_targets, targets};
-pub use resolve::{DnsError, Mx, MxAnswer, Resolve};
+pub use resolve::{DnsError, Mx, MxAnswer, Resolve, listed};
 pub use zone::Zone;
 
 use std::sync::Arc;

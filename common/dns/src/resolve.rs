@@ -29,15 +29,30 @@ pub trait Resolve: Send + Sync {
 /// The name below in-addr.arpa or ip6.arpa that an address's names stand at (RFC 1035 3.5, RFC 3596
 /// 2.5), without a dot at the end.
 pub(crate) fn reverse(ip: IpAddr) -> String {
+    let zone = match ip.to_canonical() {
+        IpAddr::V4(_) => "in-addr.arpa",
+        IpAddr::V6(_) => "ip6.arpa",
+    };
+    below(ip, zone)
+}
+
+/// The name that a list of addresses in DNS has for this one: RFC 5782 2.1 and 2.4. `None` where it
+/// would be too long for a name.
+pub fn listed(ip: IpAddr, zone: &Domain) -> Option<Domain> {
+    Domain::parse(&below(ip, zone.as_str())).ok()
+}
+
+/// An address's octets or hexadecimal digits, backwards, below a zone.
+fn below(ip: IpAddr, zone: &str) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+            format!("{d}.{c}.{b}.{a}.{zone}")
         }
         IpAddr::V6(ip) => {
             let digits = format!("{:032x}", ip.to_bits());
             let reversed = digits.chars().rev().map(|digit| format!("{digit}."));
-            format!("{}ip6.arpa", reversed.collect::<String>())
+            format!("{}{zone}", reversed.collect::<String>())
         }
     }
 }

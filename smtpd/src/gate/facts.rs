@@ -24,6 +24,11 @@ pub(crate) struct Facts {
     pub(crate) service: &'static str,
     /// It is in our networks.
     pub(crate) trusted: bool,
+    /// A list of good clients has it: it need not prove itself.
+    pub(crate) welcome: bool,
+    /// The access table says OK to the recipient that is asked about: what keeps strangers out in
+    /// general is not for him.
+    pub(crate) permitted: bool,
     pub(crate) hello: Option<Hello>,
     pub(crate) tls: Option<Tls>,
     pub(crate) login: Option<Login>,
@@ -87,6 +92,8 @@ impl Facts {
             local: accepted.local,
             service: accepted.service,
             trusted,
+            welcome: false,
+            permitted: false,
             hello: None,
             tls: None,
             login: None,
@@ -128,8 +135,14 @@ impl fmt::Display for Facts {
         if let (Some(ip), Some(local)) = (self.ip(), self.local) {
             write!(f, ", client={ip}, local={local}")?;
         }
-        if self.is_ours() {
-            write!(f, ", ours")?;
+        for (is_so, word) in [
+            (self.is_ours(), "ours"),
+            (self.welcome, "welcome"),
+            (self.permitted, "permitted"),
+        ] {
+            if is_so {
+                write!(f, ", {word}")?;
+            }
         }
         if let Some(hello) = &self.hello {
             let verb = if hello.extended { "ehlo" } else { "helo" };

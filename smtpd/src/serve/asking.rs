@@ -86,6 +86,10 @@ impl Connection {
                     to: &recipient.address,
                     may_relay,
                 });
+                self.permitted = answer.permitted;
+                if let Some(visit) = &mut self.visit {
+                    visit.facts.permitted = answer.permitted;
+                }
                 let (hold, prepend) = (answer.hold, answer.prepend);
                 self.ruling.add(Ruling {
                     hold,
@@ -219,7 +223,8 @@ impl Connection {
         let answer = ruling.refuse.take().map_or(Ok(()), Err);
         let input = match asked {
             Asked::Client(since) => {
-                let mut took = Duration::ZERO;
+                let (mut took, welcome) = (Duration::ZERO, ruling.welcome);
+                self.welcome = welcome;
                 if let Some(visit) = &self.visit {
                     took = since.elapsed();
                     self.shown.clone_from(&visit.facts.shown);
@@ -230,6 +235,7 @@ impl Connection {
                 Input::Client(Admission {
                     shown,
                     took,
+                    welcome,
                     answer,
                 })
             }

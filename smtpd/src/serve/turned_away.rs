@@ -32,6 +32,7 @@ impl Later {
                 shown: shown.to_owned(),
                 answer: Err(refusal),
                 took: Duration::ZERO,
+                welcome: false,
             }),
             Self::Sender(refusal) => Input::Sender(Err(refusal)),
             Self::Recipient(refusal) => Input::Recipient(Verdict::Refuse(refusal)),
@@ -116,6 +117,9 @@ impl Connection {
 
     /// Whether a stranger has to come again with this, which we would take otherwise.
     pub(super) fn is_put_off(&mut self, asked: &Asked, control: &mut Control<'_, Done>) -> bool {
+        if self.welcome || self.permitted {
+            return false;
+        }
         let Some(mut meeting) = self.meeting.take() else {
             return false;
         };

@@ -40,6 +40,7 @@ pub(super) fn admission() -> Admission {
         shown: "unknown[192.0.2.1]".into(),
         answer: Ok(()),
         took: Duration::ZERO,
+        welcome: false,
     }
 }
 

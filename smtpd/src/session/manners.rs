@@ -4,6 +4,8 @@
 //!
 //! Those who may relay are spared: a script on this host may well write its whole part at once.
 
+use std::time::Duration;
+
 use base::escape::escape;
 
 use super::{Action, Actions, Admission, GLANCE, Session, State};
@@ -30,7 +32,9 @@ impl Session {
             return self.reject(refusal, actions);
         }
         let delay = &mut self.client.greet_delay;
-        if !delay.is_zero() {
+        if admission.welcome {
+            *delay = Duration::ZERO;
+        } else if !delay.is_zero() {
             // Who has not waited is seen even where no time is left.
             *delay = delay.saturating_sub(admission.took).max(GLANCE);
         }

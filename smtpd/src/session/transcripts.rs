@@ -822,6 +822,15 @@ fn what_a_look_up_takes_a_stranger_need_not_wait_again() {
     world.send(b"EHLO foo.com\r\n");
     world.play("S: 554 5.5.0 SMTP protocol synchronization: wait for our reply");
     assert!(world.closed);
+    let welcome = true;
+    World::answering(
+        Admission {
+            welcome,
+            ..admission()
+        },
+        waiting(),
+    )
+    .play(HELLO);
     // Who is known does not wait, however long a look-up took.
     World::answering(
         Admission {

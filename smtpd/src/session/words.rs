@@ -130,6 +130,8 @@ pub(crate) struct Admission {
     pub(crate) answer: Result<(), Reply>,
     /// How long it took to find out; the client need not wait that long again.
     pub(crate) took: Duration,
+    /// It need not wait for our greeting at all.
+    pub(crate) welcome: bool,
 }
 
 /// What becomes of a recipient.

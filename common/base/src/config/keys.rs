@@ -126,6 +126,16 @@ pub const KEYS: &[Key] = &[
         "a network that came again so often is not put off any more",
     ),
     key(
+        "DNSBL",
+        "",
+        "lists of clients in DNS: zone[=127.0.0.N][*weight], below 0 for good ones",
+    ),
+    key(
+        "DNSBL_LIMIT",
+        "1",
+        "strangers whose weights in DNSBL come to this are refused",
+    ),
+    key(
         "SENDER_MUST_BE_OWN",
         "yes",
         "whether who logs in may send under his own addresses only",

@@ -5,6 +5,7 @@
 //! meets a bad value later. [`KEYS`] is the list of names, with default and meaning; yubin.def(5)
 //! says the same at length. The words of CF's sendmail.def keep CF's meaning.
 
+mod dnsbl;
 mod keys;
 pub mod reader;
 mod value;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::address::Domain;
 use crate::fail::Fail;
 use crate::root::Root;
+pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
 pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub greylist_delay: Duration,
     pub greylist_keep: Duration,
     pub greylist_trust: usize,
+    pub dnsbl: Vec<Dnsbl>,
+    pub dnsbl_limit: i32,
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
@@ -200,6 +204,8 @@ impl Config {
             greylist_delay: time("GREYLIST_DELAY")?,
             greylist_keep: time("GREYLIST_KEEP")?,
             greylist_trust: get.one("GREYLIST_TRUST", value::count)?,
+            dnsbl: get.list("DNSBL", dnsbl::dnsbl)?,
+            dnsbl_limit: get.one("DNSBL_LIMIT", dnsbl::limit)?,
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
