@@ -47,6 +47,8 @@ pub(crate) enum LoginAnswer {
     Challenge(Vec<u8>),
     Granted,
     Refused,
+    /// Nobody of this network may try now.
+    NotNow,
     /// That is no answer in this mechanism.
     Malformed,
     /// Nobody can tell now.
@@ -204,6 +206,12 @@ impl Session {
             }
             LoginAnswer::Unavailable => {
                 let text = format!("{tag} NO [UNAVAILABLE] Cannot check passwords now, try later");
+                line(&mut actions.output, &text);
+            }
+            LoginAnswer::NotNow => {
+                let text = format!(
+                    "{tag} NO [UNAVAILABLE] Too many failed logins from your network, try later"
+                );
                 line(&mut actions.output, &text);
             }
             LoginAnswer::Refused => {

@@ -41,6 +41,7 @@ use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
 use store::Watcher;
+use tally::login::Logins;
 
 use crate::serve::{Connection, IMAP, IMAPS, Shared};
 
@@ -66,6 +67,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     }
     let sockets = activate::listen(&listens, opts.inetd)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Imap)?;
+    let logins = Logins::open(&root, &conf)?;
     // Where a login brings a worker with it, this process reads no mail itself.
     let local = (!privilege::is_installed_root(&root)).then(|| (root.clone(), conf.clone()));
     privilege::drop_to(&root, privilege::FRONT_USER)?;
@@ -83,6 +85,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         message_size: conf.message_size_limit,
         plaintext_login: conf.plaintext_login,
         checkpw,
+        logins,
         local,
         watcher,
     });

@@ -3,7 +3,7 @@
 //! the store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use account::{Answer as Verdict, Checkpw, Grant, Mechanism, Request as Login, StoreAccess};
 use base::config::PlaintextLogin;
@@ -12,6 +12,7 @@ use base::{Config, Fail, Root};
 use net::{Accepted, Closed, Control, Encryption, Handle, Peer, Protocol, TlsInfo};
 use store::request::{Answer, Failed, Why};
 use store::{Session as Store, Spool, Watcher};
+use tally::login::Logins;
 
 use crate::login::{LoginAnswer, LoginRequest};
 use crate::mail::{Mail, News, Worker};
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) message_size: u64,
     pub(crate) plaintext_login: PlaintextLogin,
     pub(crate) checkpw: Checkpw,
+    /// Where failed logins are counted.
+    pub(crate) logins: Option<Logins>,
     /// Where this process reads the mail itself.
     pub(crate) local: Option<(Root, Config)>,
     pub(crate) watcher: Option<Watcher>,
@@ -199,6 +202,17 @@ impl Connection {
     }
 
     fn ask_checkpw(&mut self, request: LoginRequest, control: &mut Control<'_, Done>) {
+        let begins = matches!(
+            request,
+            LoginRequest::Password { .. } | LoginRequest::Begin { .. }
+        );
+        if let Some(logins) = self.shared.logins.as_ref().filter(|_| begins)
+            && let Some(delay) = logins.shut_out(self.peer.ip(), SystemTime::now())
+        {
+            let from = self.where_from();
+            log::info!("login refused: too many failed from there, {from}");
+            return self.hold_back(LoginAnswer::NotNow, delay, control);
+        }
         let request = match request {
             LoginRequest::Password { user, password } => {
                 let name = String::from_utf8_lossy(&user).into_owned();
@@ -261,8 +275,10 @@ impl Connection {
             }
             Verdict::Refused { delay } => {
                 self.log_login("login failed");
-                self.penalty = Some(LoginAnswer::Refused);
-                return control.deadline(delay.max(Duration::from_millis(1)));
+                let logins = self.shared.logins.as_ref();
+                let more = logins.map(|logins| logins.refused(self.peer.ip(), SystemTime::now()));
+                let delay = delay.max(more.unwrap_or_default());
+                return self.hold_back(LoginAnswer::Refused, delay, control);
             }
             Verdict::Malformed(what) => {
                 log::info!("login malformed: {}, {}", escape(&what), self.where_from());
@@ -277,6 +293,11 @@ impl Connection {
             }
         };
         self.step(control, |session, actions| session.login(answer, actions));
+    }
+
+    fn hold_back(&mut self, answer: LoginAnswer, delay: Duration, control: &mut Control<'_, Done>) {
+        self.penalty = Some(answer);
+        control.deadline(delay.max(Duration::from_millis(1)));
     }
 
     fn granted(&mut self, user: String, store: StoreAccess, control: &mut Control<'_, Done>) {

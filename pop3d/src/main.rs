@@ -17,6 +17,7 @@ use account::{Checkpw, Service, Users};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
+use tally::login::Logins;
 
 use crate::serve::{Connection, POP3, POP3S, Shared};
 
@@ -43,6 +44,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     }
     let sockets = activate::listen(&listens, opts.inetd)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Pop3)?;
+    let logins = Logins::open(&root, &config)?;
     privilege::drop_to(&root, privilege::FRONT_USER)?;
 
     for (address, service) in sockets.addresses() {
@@ -60,6 +62,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
         root,
         config,
         checkpw,
+        logins,
     });
     poll::run(
         sockets,

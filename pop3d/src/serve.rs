@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use account::{Answer as Verdict, Checkpw, Grant, Request as Login, StoreAccess};
 use base::config::PlaintextLogin;
@@ -15,6 +15,7 @@ use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use store::request::{Answer, Content, Expunge, Failed, Part, Request, Whole, Why};
 use store::set::{Ranges, Set};
 use store::{FolderName, Session as Store, Spool};
+use tally::login::Logins;
 
 use crate::ahead::{self, Ahead};
 use crate::mail::Mail;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) root: Root,
     pub(crate) config: Config,
     pub(crate) checkpw: Checkpw,
+    /// Where failed logins are counted.
+    pub(crate) logins: Option<Logins>,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -78,8 +81,9 @@ pub(crate) struct Connection {
     shown: String,
     level: log::Level,
     conversation: Option<u64>,
+    peer: Peer,
     /// A refusal that is held back.
-    penalty: bool,
+    penalty: Option<Said>,
 }
 
 /// As Postfix writes a client.
@@ -124,7 +128,8 @@ impl Connection {
             shown: shown(peer),
             level: accepted.level(),
             conversation: None,
-            penalty: false,
+            peer,
+            penalty: None,
         }
     }
 
@@ -141,7 +146,7 @@ impl Connection {
             control.resume();
         }
         match self.session.patience() {
-            _ if self.penalty => {}
+            _ if self.penalty.is_some() => {}
             Some(patience) => control.deadline(patience),
             None => control.no_deadline(),
         }
@@ -194,6 +199,12 @@ impl Connection {
     }
 
     fn ask_checkpw(&mut self, question: Question, control: &mut Control<'_, Done>) {
+        let begins = !matches!(question, Question::Continue(_));
+        if let Some(logins) = self.shared.logins.as_ref().filter(|_| begins)
+            && let Some(delay) = logins.shut_out(self.peer.ip(), SystemTime::now())
+        {
+            return self.hold_back(Said::NotNow, delay, control);
+        }
         let checkpw = &self.shared.checkpw;
         let request = match question {
             Question::Password { name, password } => Login::Password { name, password },
@@ -225,8 +236,10 @@ impl Connection {
             Verdict::Challenge(challenge) => Said::Challenge(challenge),
             Verdict::Granted(grant) => return self.granted(grant, control),
             Verdict::Refused { delay } => {
-                self.penalty = true;
-                return control.deadline(delay.max(Duration::from_millis(1)));
+                let logins = self.shared.logins.as_ref();
+                let more = logins.map(|logins| logins.refused(self.peer.ip(), SystemTime::now()));
+                let delay = delay.max(more.unwrap_or_default());
+                return self.hold_back(Said::Refused, delay, control);
             }
             Verdict::Malformed(what) => Said::Malformed(what),
             Verdict::Unavailable(_)
@@ -235,6 +248,11 @@ impl Connection {
             | Verdict::Mechanisms(_) => Said::Unavailable,
         };
         self.step(Input::Login(said), control);
+    }
+
+    fn hold_back(&mut self, said: Said, delay: Duration, control: &mut Control<'_, Done>) {
+        self.penalty = Some(said);
+        control.deadline(delay.max(Duration::from_millis(1)));
     }
 
     fn granted(&mut self, grant: Grant, control: &mut Control<'_, Done>) {
@@ -513,8 +531,8 @@ impl Protocol for Connection {
     }
 
     fn timeout(&mut self, control: &mut Control<'_, Done>) {
-        if mem::take(&mut self.penalty) {
-            self.step(Input::Login(Said::Refused), control);
+        if let Some(said) = self.penalty.take() {
+            self.step(Input::Login(said), control);
         } else if self.unfinished.take().is_some() {
             control.abort();
         } else {

@@ -57,6 +57,8 @@ pub(crate) enum Login {
     Challenge(Vec<u8>),
     Granted(String),
     Refused,
+    /// Nobody of this network may try now.
+    NotNow,
     Malformed(String),
     Unavailable,
 }

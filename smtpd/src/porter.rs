@@ -24,9 +24,6 @@ use crate::reply::{self, Reply};
 use greylist::{Greylist, Word};
 pub(crate) use notice::Notice;
 
-/// How long the first refusal is held back; each offence doubles it, up to TARPIT.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-
 /// An answer that is no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -150,16 +147,9 @@ impl Porter {
     }
 
     /// His login failed; the answer is held back for so long, besides what checkpw wants.
-    pub(crate) fn login_failed(&self, ip: IpAddr, shown: &str, now: SystemTime) -> Duration {
-        let Some(logins) = &self.logins else {
-            return Duration::ZERO;
-        };
-        let standing = logins.failed(Some(ip), now);
-        if standing.is_shut_out() {
-            let seconds = standing.shut_out.as_secs();
-            log::info!("warning: Auth failure rate limit exceeded from {shown}, for {seconds} s");
-        }
-        self.delay(standing)
+    pub(crate) fn login_failed(&self, ip: IpAddr, now: SystemTime) -> Duration {
+        let logins = self.logins.as_ref();
+        logins.map_or(Duration::ZERO, |logins| logins.refused(Some(ip), now))
     }
 
     /// How long any refusal is held back from him.
@@ -232,11 +222,7 @@ impl Porter {
     }
 
     fn delay(&self, standing: Standing) -> Duration {
-        let Some(doublings) = standing.offences.checked_sub(1) else {
-            return Duration::ZERO;
-        };
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        FIRST_DELAY.saturating_mul(factor).min(self.tarpit)
+        standing.delay(self.tarpit)
     }
 }
 
@@ -312,11 +298,8 @@ mod tests {
         let now = SystemTime::now();
         let guesser = ip("192.0.2.1");
         assert_eq!(porter.login(guesser, now), Ok(()));
-        assert!(porter.login_failed(guesser, "x", now).is_zero());
-        assert_eq!(
-            porter.login_failed(guesser, "x", now),
-            Duration::from_secs(1)
-        );
+        assert!(porter.login_failed(guesser, now).is_zero());
+        assert_eq!(porter.login_failed(guesser, now), Duration::from_secs(1));
         assert_eq!(porter.login(guesser, now).unwrap_err().reply.code(), 454);
         assert_eq!(
             porter.client(guesser, true, now).unwrap_err().reply.code(),

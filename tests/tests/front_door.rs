@@ -3,6 +3,7 @@
 //!
 //! The clients come from 127.0.0.1, which is a stranger here: MY_NETWORKS names another network.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -158,6 +159,45 @@ fn a_network_that_guesses_may_not_log_in() {
 }
 
 #[test]
+fn failed_logins_count_in_all_servers_together() {
+    let host = Host::started(&hasty("RATE_AUTH_FAILURES=2/1h\nPENALTY=10m\n"));
+    let ask = |port: u16, lines: &[&str]| {
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        let wait = Some(Duration::from_secs(20));
+        stream.get_ref().set_read_timeout(wait).unwrap();
+        let mut answer = String::new();
+        stream.read_line(&mut answer).unwrap();
+        for line in lines {
+            stream.get_mut().write_all(line.as_bytes()).unwrap();
+            answer.clear();
+            stream.read_line(&mut answer).unwrap();
+        }
+        answer
+    };
+    let pop3 = |password: &str| ask(host.pop3, &["USER bob\r\n", password]);
+    let imap = |line: &str| ask(host.imap, &[line]);
+    assert!(pop3("PASS guess\r\n").starts_with("-ERR [AUTH]"));
+    assert!(imap("a LOGIN bob guess\r\n").starts_with("a NO [AUTHENTICATIONFAILED]"));
+    assert!(imap("a LOGIN bob bob\r\n").starts_with("a OK"));
+    assert!(pop3("PASS guess\r\n").starts_with("-ERR [AUTH]"));
+    let shut_out = pop3("PASS bob\r\n");
+    assert!(
+        shut_out.starts_with("-ERR [SYS/TEMP] too many failed logins"),
+        "{shut_out}"
+    );
+    let shut_out = imap("a LOGIN bob bob\r\n");
+    assert!(
+        shut_out.starts_with("a NO [UNAVAILABLE] Too many failed"),
+        "{shut_out}"
+    );
+    let greeting = Smtp::silent(host.submission).unwrap().reply().unwrap();
+    assert!(
+        greeting.starts_with("421 4.7.0 Too many failed"),
+        "{greeting}"
+    );
+}
+
+#[test]
 fn an_account_over_its_limit_is_held_and_people_are_told_once() {
     let host = Host::started(&hasty("ACCOUNT_RATE_MESSAGES=2/1h\n"));
     let send = |subject: &str| {
@@ -210,7 +250,10 @@ fn an_account_over_its_limit_is_held_and_people_are_told_once() {
         mbox.contains("Subject: eight").then_some(mbox)
     });
     assert!(!mbox.contains("Subject: seven"));
-    assert!(host.ok("mailq", &[], b"").contains("Mail queue is empty"));
+    wait_for("an empty queue", || {
+        let shown = host.ok("mailq", &[], b"");
+        shown.contains("Mail queue is empty").then_some(())
+    });
 }
 
 #[test]

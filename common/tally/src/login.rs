@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use base::config::{Config, Network, Prefixes, Rate};
+use base::{Fail, Root};
 
 use crate::penalty::Standing;
 use crate::{Key, Tally};
@@ -17,6 +18,7 @@ pub struct Logins {
     tally: Tally,
     rate: Rate,
     penalty: Duration,
+    tarpit: Duration,
     prefixes: Prefixes,
     spared: Vec<Network>,
 }
@@ -37,6 +39,7 @@ impl Logins {
             tally: tally.clone(),
             rate: config.rate_auth_failures?,
             penalty: config.penalty,
+            tarpit: config.tarpit,
             prefixes: config.rate_prefixes,
             spared: config.my_networks.clone(),
         })
@@ -48,6 +51,34 @@ impl Logins {
             Some(ip) => self.tally.standing(&self.penalties(ip), now),
             None => Standing::default(),
         }
+    }
+
+    /// Opens what the programs remember together, where failures are counted. Call it before root is
+    /// given up.
+    pub fn open(root: &Root, config: &Config) -> Result<Option<Self>, Fail> {
+        match config.rate_auth_failures {
+            Some(_) => Ok(Self::new(config, &Tally::open(root)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// How long an answer is held back from a network that may not log in; `None` for one that may.
+    pub fn shut_out(&self, ip: Option<IpAddr>, now: SystemTime) -> Option<Duration> {
+        let standing = self.standing(ip, now);
+        standing.is_shut_out().then(|| standing.delay(self.tarpit))
+    }
+
+    /// A login failed; the answer is held back for so long.
+    pub fn refused(&self, ip: Option<IpAddr>, now: SystemTime) -> Duration {
+        let standing = self.failed(ip, now);
+        if let (true, Some(ip)) = (standing.is_shut_out(), ip) {
+            let network = self.prefixes.network(ip);
+            let seconds = standing.shut_out.as_secs();
+            log::info!(
+                "warning: Rate limit exceeded: failed logins from {network}, shut out for {seconds} s"
+            );
+        }
+        standing.delay(self.tarpit)
     }
 
     /// A login failed.
@@ -74,7 +105,6 @@ impl Logins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::Root;
     use std::path::Path;
 
     fn logins(config: &str) -> Option<Logins> {

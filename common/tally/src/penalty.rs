@@ -11,6 +11,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const FORGOTTEN_IN: Duration = Duration::from_secs(3600);
 /// Offences are counted in these parts, so that they decay evenly.
 const PART: u64 = 1000;
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// More of them make no difference.
 const MOST: u64 = 24;
 
@@ -26,6 +27,16 @@ pub struct Standing {
 impl Standing {
     pub fn is_shut_out(&self) -> bool {
         !self.shut_out.is_zero()
+    }
+
+    /// How long a refusal is held back from him: a second after the first offence, twice as long
+    /// after each further one, and never longer than this.
+    pub fn delay(&self, longest: Duration) -> Duration {
+        let Some(doublings) = self.offences.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        FIRST_DELAY.saturating_mul(factor).min(longest)
     }
 }
 
@@ -114,6 +125,18 @@ mod tests {
         }
         assert_eq!(tally.standing(&key, at(now + 3600)).offences, 6);
         assert_eq!(tally.standing(&key, at(now + 8 * 3600)).offences, 0);
+    }
+
+    #[test]
+    fn refusals_come_later_and_later() {
+        let longest = Duration::from_secs(20);
+        for (offences, seconds) in [(0, 0), (1, 1), (2, 2), (5, 16), (6, 20), (u32::MAX, 20)] {
+            let standing = Standing {
+                offences,
+                ..Standing::default()
+            };
+            assert_eq!(standing.delay(longest), Duration::from_secs(seconds));
+        }
     }
 
     #[test]

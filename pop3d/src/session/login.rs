@@ -176,6 +176,16 @@ impl Session {
                     err(actions, "[AUTH] wrong name or password");
                 }
             }
+            // RFC 3206 4: it is not the password.
+            Login::NotNow => {
+                actions.push(Action::Log(
+                    "login refused: too many failed from there".into(),
+                ));
+                err(
+                    actions,
+                    "[SYS/TEMP] too many failed logins from your network, try later",
+                );
+            }
             Login::Malformed(what) => err(actions, &what),
             Login::Unavailable => err(actions, "[SYS/TEMP] nobody can log in now, try later"),
         }

@@ -174,9 +174,7 @@ impl Connection {
     /// How long a refused login waits for its answer.
     pub(super) fn login_failed(&self, delay: Duration) -> Duration {
         match self.stranger() {
-            Some((porter, ip)) => {
-                delay.max(porter.login_failed(ip, &self.shown, SystemTime::now()))
-            }
+            Some((porter, ip)) => delay.max(porter.login_failed(ip, SystemTime::now())),
             None => delay,
         }
     }
