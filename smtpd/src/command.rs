@@ -16,6 +16,7 @@ use nom::sequence::{preceded, separated_pair};
 use nom::{IResult, Parser};
 
 use crate::reply::{self, Reply};
+use crate::xclient::{self, Xclient};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Expn,
     Help,
     StartTls,
+    Xclient(Box<Xclient>),
     Auth {
         mechanism: String,
         initial: Option<Vec<u8>>,
@@ -101,6 +103,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reply> {
         b"EXPN" => Ok(Command::Expn),
         b"STARTTLS" => alone(Command::StartTls),
         b"AUTH" => auth(rest),
+        b"XCLIENT" => xclient::parse(rest).map(|said| Command::Xclient(Box::new(said))),
         _ => Err(reply::UNKNOWN_COMMAND),
     }
 }
@@ -124,7 +127,7 @@ type Parsed<'a, T> = IResult<&'a [u8], T>;
 ///
 /// Any visible word is taken: RFC 5321 4.1.4 wants mail even from hosts that do not know their
 /// name, and underscores are common.
-fn hello(rest: &[u8]) -> Result<String, Reply> {
+pub(crate) fn hello(rest: &[u8]) -> Result<String, Reply> {
     let word: Parsed<'_, &[u8]> = all_consuming(verify(
         take_while1(|b: u8| b.is_ascii_graphic()),
         |word: &[u8]| word.len() <= address::MAX_DOMAIN,

@@ -17,6 +17,7 @@ mod senders;
 mod serve;
 mod session;
 mod table;
+mod xclient;
 
 use std::env;
 use std::ffi::OsString;
@@ -103,6 +104,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         prover,
         gate: Gate::new(doors(&conf, &dns)),
         porter,
+        xclient_from: conf.xclient_from.clone(),
     });
     let options = net::Options {
         acceptor,

@@ -218,6 +218,15 @@ pub(crate) const OUT_OF_TURN: Reply = Reply::new(
     "SMTP protocol synchronization: wait for our reply",
 );
 pub(crate) const NOT_SMTP: Reply = Reply::new(554, Status::new(5, 5, 1), "This is an SMTP server");
+pub(crate) const BAD_XCLIENT: Reply =
+    Reply::new(501, Status::new(5, 5, 4), "Bad XCLIENT attribute or value");
+pub(crate) const NO_XCLIENT: Reply =
+    Reply::new(550, Status::new(5, 7, 0), "XCLIENT is not for this client");
+pub(crate) const XCLIENT_IN_MAIL: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "XCLIENT not allowed in a mail transaction",
+);
 pub(crate) const BAD_SYNTAX: Reply =
     Reply::new(501, Status::new(5, 5, 4), "Syntax error in parameters");
 pub(crate) const NO_PARAMETERS: Reply = Reply::new(

@@ -2,15 +2,18 @@
 //! look-ups that may block are jobs; while one is under way its session takes no input.
 
 mod asking;
+mod stand_in;
 mod turned_away;
 
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use account::{Answer, Checkpw, Mechanism, Request};
-use base::config::PlaintextLogin;
+use base::config::{Network, PlaintextLogin};
 use base::{Fail, Recipient};
+use mailauth::iprev::Iprev;
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
@@ -45,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     /// Who counts, and asks to come again.
     pub(crate) porter: Option<Porter>,
+    /// Who may say by XCLIENT whose connection it brings.
+    pub(crate) xclient_from: Vec<Network>,
 }
 
 /// The services, as systemd's FileDescriptorName has them.
@@ -87,6 +92,9 @@ pub(crate) struct Connection {
     level: log::Level,
     sender: Sender,
     service: &'static str,
+    /// The two ends.
+    client: Option<SocketAddr>,
+    local: Option<SocketAddr>,
     /// It is in our networks.
     trusted: bool,
     /// A list of good clients has it.
@@ -108,6 +116,8 @@ pub(crate) struct Connection {
     penalty: Option<Later>,
     /// What may be put off, while a stranger's transaction is open and there is greylisting.
     meeting: Option<Box<Meeting>>,
+    /// What its proxy says that its host is called.
+    named: Option<Iprev>,
 }
 
 /// As Postfix writes a client whose name it does not know: `unknown[192.0.2.1]`.
@@ -139,6 +149,7 @@ impl Connection {
             },
             submission: accepted.service != SMTP,
             tls_offered: accepted.tls,
+            xclient: shared.may_xclient(peer.ip()),
         };
         let tls = accepted.encryption == Encryption::Implicit;
         let facts = || Facts::new(accepted, shown(peer), trusted);
@@ -161,8 +172,11 @@ impl Connection {
             progress: 0,
             conversation: None,
             service: accepted.service,
+            client: peer.address(),
+            local: accepted.local,
             penalty: None,
             meeting: None,
+            named: None,
             mechanism: "",
             ruling: Ruling::default(),
             visit,
@@ -233,6 +247,7 @@ impl Connection {
                 control.close();
             }
             Action::StartTls => control.start_tls(),
+            Action::Become(said) => self.become_client(*said, control),
             Action::AskClient
             | Action::AskHello { .. }
             | Action::AskSender { .. }

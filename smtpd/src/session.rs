@@ -141,6 +141,24 @@ impl Session {
         }
     }
 
+    /// It is a proxy's: it waits for no greeting, and may say again whose it is. So many messages came
+    /// before.
+    pub(crate) fn come_by_proxy(&mut self, messages: u32) {
+        self.client.greet_delay = Duration::ZERO;
+        self.client.xclient = true;
+        self.counts.messages = messages;
+    }
+
+    /// As if the client had said and proven this.
+    pub(crate) fn presume(&mut self, helo: Option<(String, bool)>, login: Option<String>) {
+        self.hello = helo.map(|(name, extended)| Hello { name, extended });
+        self.login = login;
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// Takes what happened; the number of bytes consumed of [`Input::Bytes`], else 0.
     pub(crate) fn step(&mut self, input: Input<'_>, actions: &mut Actions) -> usize {
         let mut consumed = 0;
@@ -410,7 +428,8 @@ impl Session {
                 return;
             }
         }
-        if self.denied {
+        let anew = matches!(command, Command::Xclient(_));
+        if self.denied && !anew {
             return self.deny(&command, actions);
         }
         self.obey(command, actions);
@@ -447,6 +466,7 @@ impl Session {
             Command::Expn => self.refuse(reply::NOT_OFFERED, actions),
             Command::StartTls => self.start_tls(actions),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial, actions),
+            Command::Xclient(said) => self.xclient(said, actions),
         }
     }
 
@@ -615,6 +635,7 @@ fn name(command: &Command) -> &'static str {
         Command::Vrfy => "VRFY",
         Command::Expn => "EXPN",
         Command::Help => "HELP",
+        Command::Xclient(_) => "XCLIENT",
         Command::StartTls => "STARTTLS",
         Command::Auth { .. } => "AUTH",
     }

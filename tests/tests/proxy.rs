@@ -213,3 +213,68 @@ fn a_single_connection_has_its_header_too() {
     assert!(said.contains("\r\n221 "), "{said}");
     assert!(child.wait().unwrap().success());
 }
+
+/// swaks says by XCLIENT whose connection it brings.
+#[test]
+fn swaks_stands_in_for_its_client() {
+    let host = Host::started(
+        "XCLIENT_FROM=127.0.0.0/8\nMY_NETWORKS='127.0.0.0/8 192.0.2.0/24'\nAUTHENTICATION_RESULTS=no\n",
+    );
+    let swaks = |args: &[&str]| {
+        let server = format!("127.0.0.1:{}", host.smtp);
+        let common = ["--server", &server, "--from", "a@b.example"];
+        let out = run("swaks", &[&common, args].concat(), b"");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let name = "NAME=mail.b.example PORT=4096 HELO=helo.b.example";
+    let address = format!("ADDR={CLIENT} {name}");
+    let stranger = ["--xclient", address.as_str()];
+    // The proxy may relay; who comes through it may not.
+    let said = swaks(&[&stranger[..], &["--to", "x@else.where"]].concat());
+    assert!(
+        said.contains("550 5.7.1 <x@else.where>: Relay access denied"),
+        "{said}"
+    );
+    let said = swaks(&[&stranger[..], &["--to", "alice@yubin.test"]].concat());
+    assert!(said.contains("250 2.0.0 Ok: queued"), "{said}");
+    let mbox = host.wait_for_mail("alice", 1);
+    let client = format!("(mail.b.example [{CLIENT}])");
+    assert!(mbox.contains(&client), "{mbox}");
+    let ours = [
+        "--xclient",
+        "ADDR=IPV6:::ffff:192.0.2.5",
+        "--to",
+        "x@else.where",
+        "--quit-after",
+        "RCPT",
+    ];
+    let said = swaks(&ours);
+    assert!(said.contains("250 2.1.5 Ok"), "{said}");
+    let login = format!("ADDR={CLIENT} LOGIN=bob");
+    let bob = [
+        "--xclient",
+        login.as_str(),
+        "--to",
+        "x@else.where",
+        "--quit-after",
+        "RCPT",
+    ];
+    let said = swaks(&bob);
+    assert!(
+        said.contains("553 5.7.1 <a@b.example>: Sender address is not yours"),
+        "{said}"
+    );
+    let log = host.log();
+    assert!(log.contains(&format!("mail.b.example[{CLIENT}]")), "{log}");
+}
+
+/// Who is no proxy hears nothing of it.
+#[test]
+fn xclient_is_announced_to_proxies_only() {
+    let host = Host::started("XCLIENT_FROM=192.0.2.1\n");
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    let said = smtp.ask("EHLO x").unwrap();
+    assert!(!said.contains("XCLIENT"), "{said}");
+    let reply = smtp.ask("XCLIENT ADDR=192.0.2.1").unwrap();
+    assert!(reply.starts_with("550 5.7.0"), "{reply}");
+}

@@ -67,6 +67,14 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// With its port.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(address),
+            Self::Local => None,
+        }
+    }
+
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Ip(addr) => Some(addr.ip().to_canonical()),

@@ -105,7 +105,7 @@ impl Facts {
         self.client.map(|client| client.ip())
     }
 
-    pub(super) fn learn(&mut self, name: &Iprev) {
+    pub(crate) fn learn(&mut self, name: &Iprev) {
         if let (Some(ip), Some(name)) = (self.ip(), name.name()) {
             self.shown = format!("{name}[{ip}]");
         }

@@ -230,6 +230,14 @@ impl Connection {
                     self.shown.clone_from(&visit.facts.shown);
                     self.sender.name = ruling.name;
                 }
+                if let (Some(name), Some(ip)) = (self.named.take(), self.sender.ip) {
+                    let known = name.name().map_or("unknown", |name| name.as_str());
+                    self.shown = format!("{known}[{ip}]");
+                    if let Some(visit) = &mut self.visit {
+                        visit.facts.learn(&name);
+                    }
+                    self.sender.name = Some(name);
+                }
                 let shown = self.shown.clone();
                 log::log!(self.level, "connect from {shown}");
                 Input::Client(Admission {

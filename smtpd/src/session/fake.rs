@@ -3,6 +3,7 @@
 use base::{Domain, Recipient};
 
 use super::*;
+use crate::xclient::Xclient;
 
 /// ann and bob live here at example.org; relaying needs the right; `full` makes the disk full.
 pub(super) struct World {
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) data: Result<(), Reply>,
     /// Transactions that were given up.
     pub(super) forgotten: usize,
+    /// Whose session it is to be.
+    pub(super) became: Option<Box<Xclient>>,
     pending: Vec<u8>,
 }
 
@@ -31,6 +34,7 @@ pub(super) fn client() -> Client {
         plaintext_login: false,
         submission: false,
         tls_offered: true,
+        xclient: false,
     }
 }
 
@@ -94,6 +98,7 @@ impl World {
             client: answer,
             data: Ok(()),
             forgotten: 0,
+            became: None,
             pending: Vec::new(),
         };
         world.happen(Input::Open);
@@ -126,6 +131,7 @@ impl World {
             match action {
                 Action::Reply(reply) => reply.encode(&mut self.said),
                 Action::Log(line) | Action::LogEnd(line) => self.logged.push(line),
+                Action::Become(said) => self.became = Some(said),
                 Action::Close => self.closed = true,
                 Action::StartTls => {
                     assert!(self.pending.is_empty(), "the loop would close here");

@@ -73,6 +73,7 @@ impl Session {
             | Command::Rcpt(_)
             | Command::Rset
             | Command::Bdat(_)
+            | Command::Xclient(_)
             | Command::Quit => false,
         };
         // PIPELINING is for who has said EHLO.

@@ -5,8 +5,21 @@ use account::Mechanism;
 use super::{Action, Actions, AuthAnswer, MAX_AUTH_FAILURES, Session, State};
 use crate::auth;
 use crate::reply::{self, Reply};
+use crate::xclient::Xclient;
 
 impl Session {
+    /// Postfix's XCLIENT_README. This session is over, and another one begins for that client.
+    pub(super) fn xclient(&mut self, said: Box<Xclient>, actions: &mut Actions) {
+        if !self.client.xclient {
+            return self.refuse(reply::NO_XCLIENT, actions);
+        }
+        if !matches!(self.state, State::Idle) {
+            return self.refuse(reply::XCLIENT_IN_MAIL, actions);
+        }
+        actions.push(Action::Become(said));
+        self.enter(State::Closed);
+    }
+
     /// RFC 3207 4
     pub(super) fn start_tls(&mut self, actions: &mut Actions) {
         if self.tls {

@@ -11,6 +11,7 @@ use super::{
 use crate::body::{Body, Framing, Limits};
 use crate::command::{Mail, Path, Rcpt};
 use crate::reply::{self, Reply};
+use crate::xclient;
 
 impl Session {
     /// RFC 5321 4.1.1.1 and 4.1.4: it also clears a transaction.
@@ -52,6 +53,9 @@ impl Session {
             }
             // RFC 9422
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
+            if self.client.xclient {
+                text.push_str(&format!("\n{}", xclient::KEYWORD));
+            }
             text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
         }
         actions.push(Action::Reply(Reply::made(250, None, text)));

@@ -947,3 +947,34 @@ fn a_client_has_its_name_in_the_log() {
         ["timeout after EHLO from mail.example.com[192.0.2.1]"]
     );
 }
+
+/// Only those that may, and not in a transaction; then the session is another's.
+#[test]
+fn xclient_is_for_proxies() {
+    let mut world = play("C: XCLIENT ADDR=192.0.2.9\nS: 550 5.7.0 XCLIENT is not for this client");
+    assert!(world.became.is_none());
+    let proxy = Client {
+        xclient: true,
+        ..client()
+    };
+    world = World::new(proxy.clone());
+    world.play(&HELLO.replace(
+        "S: 250-ENHANCED",
+        "S: 250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\nS: 250-ENHANCED",
+    ));
+    world.play(
+        "
+        C: XCLIENT ADDR=nowhere
+        S: 501 5.5.4 Bad XCLIENT attribute or value
+        C: MAIL FROM:<a@b>
+        S: 250 2.1.0 Ok
+        C: XCLIENT ADDR=192.0.2.9
+        S: 503 5.5.1 XCLIENT not allowed in a mail transaction
+        C: RSET
+        S: 250 2.0.0 Ok
+        C: XCLIENT ADDR=192.0.2.9
+        ",
+    );
+    let said = world.became.unwrap();
+    assert_eq!(said.address, "192.0.2.9".parse().ok());
+}

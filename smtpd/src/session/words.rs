@@ -7,6 +7,7 @@ use base::envelope::{Body as BodyType, Ret};
 use base::{Address, Domain, Recipient, ReversePath};
 
 use crate::reply::Reply;
+use crate::xclient::Xclient;
 
 /// What the operator allows: the same for all sessions of the daemon.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) submission: bool,
     /// STARTTLS can be had.
     pub(crate) tls_offered: bool,
+    /// It may say whose connection it brings.
+    pub(crate) xclient: bool,
 }
 
 /// What happened.
@@ -72,6 +75,8 @@ pub(crate) enum Input<'a> {
 pub(crate) enum Action {
     Reply(Reply),
     StartTls,
+    /// The session begins anew, as the one of this client.
+    Become(Box<Xclient>),
     /// May this client be served? It comes before the greeting.
     AskClient,
     /// May the client call itself so?

@@ -208,6 +208,11 @@ pub const KEYS: &[Key] = &[
         "",
         "proxies whose connections begin with a PROXY header",
     ),
+    key(
+        "XCLIENT_FROM",
+        "",
+        "proxies that may say by XCLIENT whose connection they bring",
+    ),
     key("MESSAGE_SIZE_LIMIT", "50M", "octets of one message"),
     key("RECIPIENT_LIMIT", "1000", "recipients of one message"),
     key(

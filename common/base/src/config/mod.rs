@@ -95,6 +95,7 @@ pub struct Config {
     pub tls_cert_file: PathBuf,
     pub tls_key_file: PathBuf,
     pub proxy_from: Vec<Network>,
+    pub xclient_from: Vec<Network>,
 
     // Limits
     /// Octets of one message.
@@ -227,6 +228,7 @@ impl Config {
             tls_cert_file: get.one("TLS_CERT_FILE", |p| Ok(root.path(p)))?,
             tls_key_file: get.one("TLS_KEY_FILE", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,
+            xclient_from: get.list("XCLIENT_FROM", value::network)?,
             message_size_limit: get.one("MESSAGE_SIZE_LIMIT", value::size)?,
             recipient_limit: get.one("RECIPIENT_LIMIT", value::count)?,
             hop_limit: get.one("HOP_LIMIT", value::count)?,
