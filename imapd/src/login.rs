@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 use mime::encoding::{Encoding, base64};
 
 use crate::command::{Command, Secret};
@@ -90,8 +90,9 @@ impl Session {
 
     /// Those that may be used on this connection.
     fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        let all = self.options.mechanisms.iter().copied();
-        all.filter(|mechanism| self.options.login_allowed || !mechanism.is_plaintext())
+        let options = &self.options;
+        self.channel
+            .offers(&options.mechanisms, options.login_allowed)
     }
 
     pub(crate) fn before_login(&mut self, tag: String, command: Command, actions: &mut Actions) {
@@ -224,6 +225,11 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// TLS is on, and this is what it gives to logins.
+    pub(crate) fn bind(&mut self, channel: Channel) {
+        self.channel = channel;
     }
 
     /// TLS is there: passwords may come, and nothing that was said before counts (RFC 3501 6.2.1).

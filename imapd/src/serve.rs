@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use account::{Answer as Verdict, Checkpw, Grant, Mechanism, Request as Login, StoreAccess};
+use account::{
+    Answer as Verdict, Channel, Checkpw, Grant, Mechanism, Request as Login, StoreAccess,
+};
 use base::config::PlaintextLogin;
 use base::escape::escape;
 use base::{Config, Fail, Root};
@@ -232,6 +234,7 @@ impl Connection {
                 Login::Begin {
                     conversation,
                     mechanism,
+                    channel: self.session.channel.clone(),
                     initial,
                 }
             }
@@ -363,11 +366,22 @@ impl Connection {
     }
 }
 
+/// What a login may be bound to.
+fn channel(info: &TlsInfo) -> Channel {
+    Channel {
+        exporter: info.exporter,
+        end_point: info.end_point.clone(),
+    }
+}
+
 impl Protocol for Connection {
     type Done = Done;
 
     fn open(&mut self, control: &mut Control<'_, Done>) {
         control.deadline(LOGIN_TIME);
+        if let Some(info) = control.tls_info() {
+            self.session.bind(channel(info));
+        }
         self.step(control, Session::open);
     }
 
@@ -424,8 +438,9 @@ impl Protocol for Connection {
         self.step(control, Session::timeout);
     }
 
-    fn tls_up(&mut self, _: &TlsInfo, control: &mut Control<'_, Done>) {
+    fn tls_up(&mut self, info: &TlsInfo, control: &mut Control<'_, Done>) {
         self.encrypted = true;
+        self.session.bind(channel(info));
         self.step(control, |session, _| session.tls_up());
     }
 

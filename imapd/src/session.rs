@@ -4,7 +4,7 @@
 //! is false nothing is read, and what a client pipelines waits. Messages pass through in pieces; the
 //! session keeps at most one command, one piece and one list of messages.
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 use store::request::{Answer, Failed, Request, Why};
 use store::{FolderName, Set};
 
@@ -89,6 +89,8 @@ pub(crate) struct Options {
 
 pub(crate) struct Session {
     pub(crate) options: Options,
+    /// What there is to bind a login to.
+    pub(crate) channel: Channel,
     pub(crate) state: State,
     pub(crate) task: Task,
     pub(crate) framer: Framer,
@@ -194,6 +196,7 @@ impl Session {
             state: State::NotAuthenticated,
             task: Task::Ready,
             framer: Framer::new(),
+            channel: Channel::default(),
             failures: 0,
             nonsense: 0,
         }

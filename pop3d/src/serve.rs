@@ -7,7 +7,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use account::{Answer as Verdict, Checkpw, Grant, Request as Login, StoreAccess};
+use account::{Answer as Verdict, Channel, Checkpw, Grant, Request as Login, StoreAccess};
 use base::config::PlaintextLogin;
 use base::escape::escape;
 use base::{Config, Fail, Root, date};
@@ -219,6 +219,7 @@ impl Connection {
                 Login::Begin {
                     conversation,
                     mechanism,
+                    channel: self.session.channel().clone(),
                     initial,
                 }
             }
@@ -461,11 +462,22 @@ fn trouble(answer: Answer) -> Trouble {
     }
 }
 
+/// What a login may be bound to.
+fn channel(info: &TlsInfo) -> Channel {
+    Channel {
+        exporter: info.exporter,
+        end_point: info.end_point.clone(),
+    }
+}
+
 impl Protocol for Connection {
     type Done = Done;
 
     fn open(&mut self, control: &mut Control<'_, Done>) {
         log::log!(self.level, "connect from {}", self.shown);
+        if let Some(info) = control.tls_info() {
+            self.session.bind(channel(info));
+        }
         self.step(Input::Open, control);
     }
 
@@ -540,7 +552,8 @@ impl Protocol for Connection {
         }
     }
 
-    fn tls_up(&mut self, _info: &TlsInfo, control: &mut Control<'_, Done>) {
+    fn tls_up(&mut self, info: &TlsInfo, control: &mut Control<'_, Done>) {
+        self.session.bind(channel(info));
         self.step(Input::TlsUp, control);
     }
 

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::mem;
 use std::time::Duration;
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 use net::line::{self, Line};
 
 use crate::command::{self, Bad, Command};
@@ -143,6 +143,8 @@ pub(crate) struct Session {
     terms: Terms,
     state: State,
     tls: bool,
+    /// What there is to bind a login to.
+    channel: Channel,
     user: Option<String>,
     failures: u32,
     bad: u32,
@@ -159,6 +161,7 @@ impl Session {
             terms,
             state,
             tls,
+            channel: Channel::default(),
             user: None,
             failures: 0,
             bad: 0,

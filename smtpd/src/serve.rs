@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use account::{Answer, Checkpw, Mechanism, Request};
+use account::{Answer, Channel, Checkpw, Mechanism, Request};
 use base::config::{Network, PlaintextLogin};
 use base::{Fail, Recipient};
 use mailauth::iprev::Iprev;
@@ -301,6 +301,7 @@ impl Connection {
             &Request::Begin {
                 conversation,
                 mechanism,
+                channel: self.session.channel().clone(),
                 initial,
             },
             control,
@@ -540,5 +541,9 @@ impl Connection {
         if let Some(visit) = &mut self.visit {
             visit.facts.tls = Some(Tls::from(info));
         }
+        self.session.bind(Channel {
+            exporter: info.exporter,
+            end_point: info.end_point.clone(),
+        });
     }
 }

@@ -18,7 +18,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 use base::escape::escape;
 use base::{Address, Recipient};
 use net::line::{self, Line, Skip};
@@ -102,6 +102,8 @@ pub(crate) struct Session {
     state: State,
     hello: Option<Hello>,
     tls: bool,
+    /// What there is to bind a login to.
+    channel: Channel,
     login: Option<String>,
     /// An over-long line is being thrown away.
     skipping: bool,
@@ -132,6 +134,7 @@ impl Session {
             state: State::Idle,
             hello: None,
             tls,
+            channel: Channel::default(),
             login: None,
             skipping: false,
             draining: false,

@@ -5,6 +5,7 @@
 //! "go on", "no", or a [`Grant`]. With the grant comes the way to the user's mail, so that a front
 //! never names a user whose mail it wants.
 
+mod channel;
 mod client;
 mod message;
 mod passwd;
@@ -17,6 +18,7 @@ mod users;
 pub mod verifier;
 pub mod worker;
 
+pub use channel::Channel;
 pub use client::Checkpw;
 pub use message::{Answer, Grant, Request, Service, StoreAccess};
 pub use sasl::Mechanism;

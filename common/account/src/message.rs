@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::channel::Channel;
 use crate::sasl::Mechanism;
 use crate::user::{User, UserName};
 
@@ -43,6 +44,7 @@ pub enum Request {
     Begin {
         conversation: u64,
         mechanism: Mechanism,
+        channel: Channel,
         initial: Option<Vec<u8>>,
     },
     /// The client's response to a challenge.
@@ -124,12 +126,15 @@ pub(crate) fn encode_request(id: u64, request: &Request) -> Vec<Vec<u8>> {
         Request::Begin {
             conversation,
             mechanism,
+            channel,
             initial,
         } => {
             add(&[
                 b"begin",
                 &conversation.to_be_bytes(),
                 mechanism.name().as_bytes(),
+                channel.exporter.as_ref().map_or(&[], <[u8; 32]>::as_slice),
+                channel.end_point.as_deref().unwrap_or_default(),
             ]);
             if let Some(initial) = initial {
                 add(&[initial]);
@@ -166,10 +171,18 @@ pub(crate) fn decode_request(parts: &[Vec<u8>]) -> Option<(u64, Request)> {
     let (id, rest) = parts.split_first()?;
     let (verb, rest) = rest.split_first()?;
     let request = match (verb.as_slice(), rest) {
-        (b"begin", [conversation, mechanism, initial @ ..]) if initial.len() <= 1 => {
+        (b"begin", [conversation, mechanism, exporter, end_point, initial @ ..])
+            if initial.len() <= 1 =>
+        {
             Request::Begin {
                 conversation: number(conversation)?,
                 mechanism: Mechanism::parse(std::str::from_utf8(mechanism).ok()?)?,
+                channel: Channel {
+                    exporter: optional(exporter)
+                        .map(|octets| octets.try_into().ok())
+                        .map_or(Some(None), |octets| octets.map(Some))?,
+                    end_point: optional(end_point).map(<[u8]>::to_vec),
+                },
                 initial: initial.first().cloned(),
             }
         }
@@ -294,6 +307,11 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
+/// What is empty where there is none.
+fn optional(octets: &[u8]) -> Option<&[u8]> {
+    (!octets.is_empty()).then_some(octets)
+}
+
 fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
 }
@@ -307,12 +325,17 @@ mod tests {
         let table = [
             Request::Begin {
                 conversation: 7,
-                mechanism: Mechanism::Plain,
+                mechanism: Mechanism::ScramSha1Plus,
+                channel: Channel {
+                    exporter: Some([7; 32]),
+                    end_point: Some(vec![8; 48]),
+                },
                 initial: None,
             },
             Request::Begin {
                 conversation: 7,
                 mechanism: Mechanism::Login,
+                channel: Channel::default(),
                 initial: Some(vec![]),
             },
             Request::Continue {

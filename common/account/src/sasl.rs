@@ -1,21 +1,25 @@
-//! The SASL exchanges as pure machines: SCRAM (RFC 5802), CRAM-MD5 (RFC 2195), PLAIN (RFC 4616) and
+//! The SASL exchanges as pure machines: SCRAM and SCRAM-PLUS (RFC 5802), CRAM-MD5 (RFC 2195), PLAIN (RFC 4616) and
 //! LOGIN. What they give is a claim; whether it holds is [`crate::server`]'s work.
 //!
 //! Randomness and the users' keys come from outside: [`Nonce`], [`Exchange::credential`].
 
 pub mod cram;
+pub mod prep;
 pub mod scram;
 
 use base::{Fail, Sysexit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::channel::Channel;
 use crate::verifier::Hash;
 use scram::{Challenged, Credential, First, Wrong};
 
 /// The mechanisms that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
+    ScramSha256Plus,
+    ScramSha1Plus,
     ScramSha256,
     ScramSha1,
     CramMd5,
@@ -25,7 +29,9 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// Every one, the strongest first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
+        Self::ScramSha256Plus,
+        Self::ScramSha1Plus,
         Self::ScramSha256,
         Self::ScramSha1,
         Self::CramMd5,
@@ -43,6 +49,8 @@ impl Mechanism {
     /// As it is announced.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            Self::ScramSha1Plus => "SCRAM-SHA-1-PLUS",
             Self::ScramSha256 => Hash::Sha256.scheme(),
             Self::ScramSha1 => Hash::Sha1.scheme(),
             Self::CramMd5 => "CRAM-MD5",
@@ -63,9 +71,11 @@ impl Mechanism {
                 end.and_then(|end| response.get(..end))
             }
             // gs2-header, then n=NAME (RFC 5802 7)
-            Self::ScramSha1 | Self::ScramSha256 => response
-                .split(|b| *b == b',')
-                .find_map(|part| part.strip_prefix(b"n=")),
+            Self::ScramSha1Plus | Self::ScramSha256Plus | Self::ScramSha1 | Self::ScramSha256 => {
+                response
+                    .split(|b| *b == b',')
+                    .find_map(|part| part.strip_prefix(b"n="))
+            }
         };
         let name = name.unwrap_or_default();
         String::from_utf8_lossy(name.get(..name.len().min(256)).unwrap_or_default()).into_owned()
@@ -74,8 +84,26 @@ impl Mechanism {
     /// Whether who listens has the password. Such a one is for connections under TLS only.
     pub fn is_plaintext(self) -> bool {
         match self {
-            Self::ScramSha256 | Self::ScramSha1 | Self::CramMd5 => false,
+            Self::ScramSha256Plus
+            | Self::ScramSha1Plus
+            | Self::ScramSha256
+            | Self::ScramSha1
+            | Self::CramMd5 => false,
             Self::Plain | Self::Login => true,
+        }
+    }
+
+    /// Whether it is bound to the channel below (RFC 5056): such a one is for TLS only.
+    pub fn is_bound(self) -> bool {
+        matches!(self, Self::ScramSha256Plus | Self::ScramSha1Plus)
+    }
+
+    /// The hash, where it is one of SCRAM's.
+    pub(crate) fn scram(self) -> Option<Hash> {
+        match self {
+            Self::ScramSha256Plus | Self::ScramSha256 => Some(Hash::Sha256),
+            Self::ScramSha1Plus | Self::ScramSha1 => Some(Hash::Sha1),
+            Self::CramMd5 | Self::Plain | Self::Login => None,
         }
     }
 }
@@ -122,6 +150,8 @@ pub enum Step {
     },
     /// The proof is wrong.
     Refused,
+    /// Somebody stands between us and the client: it heard, or is bound to, something else.
+    Tampered(&'static str),
     /// The client does not speak the mechanism.
     Malformed(&'static str),
     /// authzid is not authcid: nobody acts for another.
@@ -145,6 +175,7 @@ enum State {
     Scram {
         hash: Hash,
         nonce: Nonce,
+        binding: scram::Binding,
     },
     ScramWants {
         first: First,
@@ -160,8 +191,13 @@ enum State {
 
 impl Exchange {
     /// The first step; `initial` is the client's initial response, where it sent one. `nonce` is for
-    /// this exchange alone.
-    pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>, nonce: Nonce) -> (Self, Step) {
+    /// this exchange alone, `channel` is the connection that it goes by.
+    pub fn begin(
+        mechanism: Mechanism,
+        channel: Channel,
+        initial: Option<&[u8]>,
+        nonce: Nonce,
+    ) -> (Self, Step) {
         let (state, greeting) = match mechanism {
             Mechanism::Plain => (State::Plain, String::new()),
             Mechanism::Login => (State::LoginName, "Username:".into()),
@@ -172,8 +208,10 @@ impl Exchange {
                 };
                 (state, challenge)
             }
-            Mechanism::ScramSha1 => (scram(Hash::Sha1, nonce), String::new()),
-            Mechanism::ScramSha256 => (scram(Hash::Sha256, nonce), String::new()),
+            Mechanism::ScramSha1Plus => (bound(Hash::Sha1, nonce, channel), String::new()),
+            Mechanism::ScramSha256Plus => (bound(Hash::Sha256, nonce, channel), String::new()),
+            Mechanism::ScramSha1 => (unbound(Hash::Sha1, nonce, &channel), String::new()),
+            Mechanism::ScramSha256 => (unbound(Hash::Sha256, nonce, &channel), String::new()),
         };
         let mut exchange = Self(state);
         let step = match (mechanism, initial) {
@@ -213,7 +251,11 @@ impl Exchange {
                 Ok(response) => Step::Digest(response),
                 Err(what) => Step::Malformed(what),
             },
-            State::Scram { hash, nonce } => match First::parse(response) {
+            State::Scram {
+                hash,
+                nonce,
+                binding,
+            } => match First::parse(response, &binding) {
                 Ok(first) => {
                     let name = first.name.clone();
                     self.0 = State::ScramWants { first, nonce };
@@ -248,8 +290,23 @@ impl Exchange {
     }
 }
 
-fn scram(hash: Hash, nonce: Nonce) -> State {
-    State::Scram { hash, nonce }
+fn bound(hash: Hash, nonce: Nonce, channel: Channel) -> State {
+    let binding = scram::Binding::Wanted(channel);
+    State::Scram {
+        hash,
+        nonce,
+        binding,
+    }
+}
+
+fn unbound(hash: Hash, nonce: Nonce, channel: &Channel) -> State {
+    let announced = channel.binds();
+    let binding = scram::Binding::None { announced };
+    State::Scram {
+        hash,
+        nonce,
+        binding,
+    }
 }
 
 impl From<Wrong> for Step {
@@ -257,6 +314,7 @@ impl From<Wrong> for Step {
         match wrong {
             Wrong::Form(what) => Self::Malformed(what),
             Wrong::NotYours => Self::NotYours,
+            Wrong::Tampered(what) => Self::Tampered(what),
         }
     }
 }
@@ -282,8 +340,10 @@ fn plain(message: &[u8]) -> Step {
     }
 }
 
+/// A name, in the form of SASLprep where it has one.
 fn text(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
+    let text = std::str::from_utf8(bytes).ok()?;
+    Some(prep::prepare_or_keep(text).into_owned())
 }
 
 #[cfg(test)]
@@ -298,7 +358,7 @@ mod tests {
     use crate::verifier::{Salted, Verifier};
 
     fn begin(mechanism: Mechanism, initial: Option<&[u8]>) -> (Exchange, Step) {
-        Exchange::begin(mechanism, initial, Nonce("ours".into()))
+        Exchange::begin(mechanism, Channel::default(), initial, Nonce("ours".into()))
     }
 
     fn shown(step: &Step) -> String {
@@ -311,16 +371,18 @@ mod tests {
             Step::Wants { name, hash } => format!("{name} by {hash:?}?"),
             Step::Proven { name } => format!("{name} it is"),
             Step::Refused => "no".into(),
+            Step::Tampered(_) => "tampered".into(),
         }
     }
 
     #[test]
     fn plain_in_one_message() {
         // RFC 4616 4's own examples, and what is none.
-        let table: [(&[u8], &str); 9] = [
+        let table: [(&[u8], &str); 10] = [
             (b"\0tim\0tanstaaftanstaaf", "tim tanstaaftanstaaf"),
             (b"Ursel\0Kurt\0xipj3plmq", "not yours"),
             (b"tim\0tim\0secret", "tim secret"),
+            ("tim\0\u{ff54}im\0secret".as_bytes(), "tim secret"),
             (b"", "bad"),
             (b"tim", "bad"),
             (b"\0tim", "bad"),
@@ -363,7 +425,8 @@ mod tests {
     #[test]
     fn scram_in_three() {
         let nonce = Nonce("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".into());
-        let (mut exchange, first) = Exchange::begin(Mechanism::ScramSha256, None, nonce);
+        let (mut exchange, first) =
+            Exchange::begin(Mechanism::ScramSha256, Channel::default(), None, nonce);
         assert_eq!(shown(&first), "? ");
         let asked = exchange.step(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         assert_eq!(shown(&asked), "user by Sha256?");
@@ -411,14 +474,17 @@ mod tests {
     #[test]
     fn names_and_what_they_give_away() {
         let names = Mechanism::ALL.map(Mechanism::name).join(" ");
-        assert_eq!(names, "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN");
+        assert_eq!(
+            names,
+            "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN"
+        );
         for mechanism in Mechanism::ALL {
             let lower = mechanism.name().to_lowercase();
             assert_eq!(Mechanism::parse(&lower), Some(mechanism));
             let gives = ["PLAIN", "LOGIN"].contains(&mechanism.name());
             assert_eq!(mechanism.is_plaintext(), gives);
         }
-        assert_eq!(Mechanism::parse("SCRAM-SHA-256-PLUS"), None);
+        assert_eq!(Mechanism::parse("SCRAM-SHA-512"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordHashRef, PasswordVerifier as _, ShaCrypt};
 use subtle::ConstantTimeEq as _;
 
-use crate::sasl::{Mechanism, cram};
+use crate::sasl::{Mechanism, cram, prep};
 use crate::verifier::{Hash, Verifier};
 
 /// A secret as it is stored. `Debug` does not show it.
@@ -69,23 +69,29 @@ impl Secret {
 
     /// Whether enough is stored for this mechanism.
     pub fn allows(&self, mechanism: Mechanism) -> bool {
-        let hash = match mechanism {
-            Mechanism::Plain | Mechanism::Login => return true,
-            Mechanism::CramMd5 => None,
-            Mechanism::ScramSha1 => Some(Hash::Sha1),
-            Mechanism::ScramSha256 => Some(Hash::Sha256),
-        };
+        if mechanism.is_plaintext() {
+            return true;
+        }
         match self {
             Self::Plain(password) => !password.is_empty(),
-            Self::Scram(verifier) => hash == Some(verifier.hash()),
+            Self::Scram(verifier) => mechanism.scram() == Some(verifier.hash()),
             Self::ShaCrypt(_) | Self::Argon2(_) => false,
         }
     }
 
-    /// Whether `password` is the one. May take a tenth of a second: that is what hashes are for.
+    /// Whether `password` is the one, as it is or in the form of SASLprep (RFC 4616 2): what was
+    /// hashed is one of these. May take a tenth of a second: that is what hashes are for.
     pub fn verify(&self, password: &[u8]) -> bool {
+        let prepared = prep::prepare_octets(password);
+        self.fits(password) || (*prepared != *password && self.fits(&prepared))
+    }
+
+    fn fits(&self, password: &[u8]) -> bool {
         match self {
-            Self::Plain(secret) => same(secret.as_bytes(), password),
+            Self::Plain(secret) => {
+                let prepared = prep::prepare_or_keep(secret);
+                same(secret.as_bytes(), password) || same(prepared.as_bytes(), password)
+            }
             Self::ShaCrypt(hash) => PasswordHashRef::new(hash)
                 .is_ok_and(|hash| ShaCrypt::default().verify_password(password, hash).is_ok()),
             Self::Argon2(hash) => PasswordHash::new(hash)
@@ -187,6 +193,30 @@ mod tests {
             assert!(secret.verify(password.as_bytes()), "{stored}");
             assert!(!secret.verify(b"other"), "{stored}");
             assert!(!secret.verify(b""), "{stored}");
+        }
+    }
+
+    /// A password is the same in every writing that RFC 4013 3 makes one of.
+    #[test]
+    fn a_password_in_other_letters() {
+        let hash = Verifier::derive(
+            Hash::Sha256,
+            crate::verifier::Salted {
+                iterations: std::num::NonZeroU32::new(4096).unwrap(),
+                salt: vec![1],
+            },
+            "p\u{e4}ss".as_bytes(),
+        );
+        let secrets = [
+            Secret::Plain("p\u{e4}ss".into()),
+            Secret::Plain("pa\u{308}ss".into()),
+            Secret::Scram(hash),
+        ];
+        for secret in secrets {
+            for same in ["p\u{e4}ss", "pa\u{308}ss", "p\u{ad}\u{e4}ss"] {
+                assert!(secret.verify(same.as_bytes()), "{}", same.escape_unicode());
+            }
+            assert!(!secret.verify(b"pass") && !secret.verify(b"p\xe4ss"));
         }
     }
 

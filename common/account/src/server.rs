@@ -16,7 +16,7 @@ use base::{Config, Doing, Fail, Root};
 
 use crate::message::{Answer, Grant, Request, Service, StoreAccess, decode_request, encode_answer};
 use crate::salt::Salts;
-use crate::sasl::{Claim, Exchange, Nonce, Step};
+use crate::sasl::{Claim, Exchange, Nonce, Step, prep};
 use crate::user::User;
 use crate::users::Users;
 use crate::worker::Workers;
@@ -119,13 +119,15 @@ impl Server {
             Request::Begin {
                 conversation,
                 mechanism,
+                channel,
                 initial,
             } => {
                 let nonce = match Nonce::new() {
                     Ok(nonce) => nonce,
                     Err(fail) => return unavailable(&fail),
                 };
-                let (exchange, step) = Exchange::begin(mechanism, initial.as_deref(), nonce);
+                let (exchange, step) =
+                    Exchange::begin(mechanism, channel, initial.as_deref(), nonce);
                 return self.step(conversation, exchange, step);
             }
             Request::Continue {
@@ -151,7 +153,9 @@ impl Server {
                 };
             }
             Request::Mechanisms => return Answer::Mechanisms(self.users.mechanisms()),
-            Request::Password { name, password } => self.users.verify(&name, &password),
+            Request::Password { name, password } => {
+                self.users.verify(&prep::prepare_or_keep(&name), &password)
+            }
             Request::Apop {
                 name,
                 timestamp,
@@ -185,6 +189,10 @@ impl Server {
             Step::Proven { name } => self.conclude(self.users.lookup(&name)),
             Step::Malformed(what) => Answer::Malformed(what.into()),
             Step::Wants { .. } => Answer::Malformed("the exchange is over".into()),
+            Step::Tampered(what) => {
+                log::warn!("login refused: {what}: is somebody in between?");
+                Answer::Refused { delay: DELAY }
+            }
             Step::Refused | Step::NotYours => Answer::Refused { delay: DELAY },
         }
     }

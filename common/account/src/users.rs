@@ -316,11 +316,11 @@ mod tests {
         let table = [
             (
                 "a:{PLAIN}pw:1:1\nnologin::2:2\n".to_owned(),
-                "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
+                "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
             ),
             (
                 format!("a:{{PLAIN}}pw:1:1\nb:{scram}:2:2\n"),
-                "SCRAM-SHA-256 PLAIN LOGIN",
+                "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN",
             ),
             (
                 format!("a:{{PLAIN}}pw:1:1\nb:{hashed}:2:2\n"),

@@ -107,8 +107,7 @@ impl Verifier {
         }
     }
 
-    /// RFC 5802 3. The password is taken as it is: SASLprep changes none that is ASCII, and one
-    /// beyond that has to be stored in the form that SASLprep gives it.
+    /// RFC 5802 3. The password is taken as it is: SASLprep is for who calls.
     pub fn derive(hash: Hash, salted: Salted, password: &[u8]) -> Self {
         let key = hash.stretch(password, &salted);
         let stored = hash.digest(&hash.hmac(&key, b"Client Key"));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use account::verifier::{Hash, Salted, Verifier};
-use account::{Answer, Checkpw, Mechanism, Request, Service, StoreAccess};
+use account::{Answer, Channel, Checkpw, Mechanism, Request, Service, StoreAccess};
 use base::packet::Packets;
 use base::{Root, Sysexit};
 use base64::Engine as _;
@@ -81,6 +81,7 @@ fn a_login_by_each_way_and_a_wrong_one() {
     let begin = Request::Begin {
         conversation,
         mechanism: Mechanism::Login,
+        channel: Channel::default(),
         initial: None,
     };
     assert!(matches!(checkpw.ask(&begin), Answer::Challenge(c) if c == b"Username:"));
@@ -101,6 +102,7 @@ fn a_login_by_each_way_and_a_wrong_one() {
     let plain = Request::Begin {
         conversation,
         mechanism: Mechanism::Plain,
+        channel: Channel::default(),
         initial,
     };
     assert!(matches!(checkpw.ask(&plain), Answer::Granted(_)));
@@ -132,6 +134,7 @@ fn scram(checkpw: &Checkpw, hash: Hash, name: &str, password: &str) -> (Answer, 
     let begin = Request::Begin {
         conversation,
         mechanism: Mechanism::parse(hash.scheme()).unwrap(),
+        channel: Channel::default(),
         initial: Some(format!("n,,n={name},r=theirs").into_bytes()),
     };
     let go_on = |response: String| {
@@ -224,6 +227,7 @@ fn cram_md5_by_a_plain_secret_only() {
         let begin = Request::Begin {
             conversation,
             mechanism: Mechanism::CramMd5,
+            channel: Channel::default(),
             initial: None,
         };
         let Answer::Challenge(challenge) = checkpw.ask(&begin) else {

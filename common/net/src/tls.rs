@@ -1,24 +1,22 @@
 //! TLS, by rustls: all of its names are here and in the client half. TLS 1.2 and 1.3, ring's cryptography,
 //! passed explicitly, so that another provider in the build can never make a choice for us.
 //!
-//! [`Acceptor`] is the server's certificate, read again when its files change. A bad new file is
-//! reported and the old certificate stays in use. A connection that ends without close_notify is
-//! never taken for complete.
+//! [`Acceptor`] is the server's certificate, read again when its files change. A connection that
+//! ends without close_notify is never taken for complete.
+
+mod acceptor;
+mod certificate;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use base::fail::{Doing, Fail, Sysexit};
+use acceptor::Certificates;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CommonState, ServerConfig, ServerConnection};
+use rustls::{CommonState, ProtocolVersion, ServerConnection};
 
 pub use crate::tls_client::{ClientSession, ClientStream, Connector, Verify};
+pub use acceptor::Acceptor;
 
 /// What was agreed with the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +29,11 @@ pub struct TlsInfo {
     pub bits: u16,
     /// The name the client asked for (SNI).
     pub server_name: Option<String>,
-    /// The channel binding `tls-exporter` (RFC 9266), for SCRAM-PLUS.
+    /// The channel binding `tls-exporter` (RFC 9266 2), for SCRAM-PLUS; of TLS 1.3 only, because
+    /// before that it is unique only with an extension that a client need not have.
     pub exporter: Option<[u8; 32]>,
+    /// The channel binding `tls-server-end-point` (RFC 5929 4): a hash of our certificate.
+    pub end_point: Option<Vec<u8>>,
 }
 
 impl fmt::Display for TlsInfo {
@@ -46,14 +47,11 @@ impl fmt::Display for TlsInfo {
 }
 
 impl TlsInfo {
-    pub(crate) fn of(
-        state: &CommonState,
-        server_name: Option<&str>,
-        exporter: Option<[u8; 32]>,
-    ) -> Self {
+    /// What both sides know; the rest is the server's to add.
+    pub(crate) fn of(state: &CommonState) -> Self {
         let version = match state.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLS",
         };
         let cipher = state
@@ -69,8 +67,9 @@ impl TlsInfo {
             version,
             cipher,
             bits,
-            server_name: server_name.map(Into::into),
-            exporter,
+            server_name: None,
+            exporter: None,
+            end_point: None,
         }
     }
 }
@@ -79,155 +78,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// How often, at most, the certificate's files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// The server's certificate and key. Cheap to clone; all clones are one.
-#[derive(Clone)]
-pub struct Acceptor(Arc<Inner>);
-
-struct Inner {
-    cert: PathBuf,
-    key: PathBuf,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    config: Arc<ServerConfig>,
-    stamp: Stamp,
-    looked: Instant,
-}
-
-/// What changes when a file is replaced or written again: for each, device, inode, mtime, size.
-type Stamp = [(u64, u64, i64, i64, u64); 2];
-
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor")
-            .field("cert", &self.0.cert)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Acceptor {
-    /// Reads a certificate chain and its key, both PEM.
-    pub fn open(cert: &Path, key: &Path) -> Result<Self, Fail> {
-        let stamp = stamp(cert, key)?;
-        let config = Arc::new(load(cert, key)?);
-        Ok(Self(Arc::new(Inner {
-            cert: cert.into(),
-            key: key.into(),
-            current: Mutex::new(Current {
-                config,
-                stamp,
-                looked: Instant::now(),
-            }),
-        })))
-    }
-
-    /// `None` when there is no certificate file: then TLS is not offered. One that is there but
-    /// cannot be used is an error.
-    pub fn open_if_there(cert: &Path, key: &Path) -> Result<Option<Self>, Fail> {
-        if !cert.exists() && !key.exists() {
-            return Ok(None);
-        }
-        Self::open(cert, key).map(Some)
-    }
-
-    /// Looks at the files now: for SIGHUP.
-    pub fn reload(&self) {
-        let mut current = self
-            .0
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.refresh(&mut current);
-    }
-
-    fn config(&self) -> Arc<ServerConfig> {
-        let mut current = self
-            .0
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK_EVERY {
-            self.refresh(&mut current);
-        }
-        Arc::clone(&current.config)
-    }
-
-    /// A stamp is remembered whether or not its files were good, so that a bad one is reported once.
-    fn refresh(&self, current: &mut Current) {
-        current.looked = Instant::now();
-        let new = stamp(&self.0.cert, &self.0.key);
-        match new {
-            Ok(stamp) if stamp == current.stamp => {}
-            Ok(stamp) => {
-                current.stamp = stamp;
-                match load(&self.0.cert, &self.0.key) {
-                    Ok(config) => {
-                        current.config = Arc::new(config);
-                        log::info!("certificate {} read again", self.0.cert.display());
-                    }
-                    Err(e) => log::error!("{e}; the certificate read before stays in use"),
-                }
-            }
-            Err(e) => log::warn!("{e}; the certificate read before stays in use"),
-        }
-    }
-
-    pub(crate) fn session(&self) -> Result<ServerSession, String> {
-        match ServerConnection::new(self.config()) {
-            Ok(mut connection) => {
-                connection.set_buffer_limit(Some(64 * 1024));
-                Ok(ServerSession {
-                    connection,
-                    info: None,
-                })
-            }
-            Err(e) => Err(e.to_string()),
-        }
-    }
-}
-
-fn stamp(cert: &Path, key: &Path) -> Result<Stamp, Fail> {
-    let of = |path: &Path| {
-        std::fs::metadata(path)
-            .map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
-            .doing(|| format!("open {}", path.display()))
-    };
-    Ok([of(cert)?, of(key)?])
-}
-
-fn load(cert: &Path, key: &Path) -> Result<ServerConfig, Fail> {
-    let bad = |path: &Path, why: &dyn fmt::Display| {
-        Fail::new(Sysexit::Config, format!("{}: {why}", path.display()))
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .map_err(|e| bad(cert, &e))?;
-    if chain.is_empty() {
-        return Err(bad(
-            cert,
-            &"no certificate in it; write a PEM chain, the server's own first",
-        ));
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, &e))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad(cert, &e))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|e| bad(cert, &format!("with key {}: {e}", key.display())))?;
-    // Tickets keep the state of a resumable session with the client, not in our memory.
-    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|e| bad(cert, &e))?;
-    config.send_tls13_tickets = 1;
-    Ok(config)
-}
-
 /// One server side of a TLS connection, without its socket.
 pub(crate) struct ServerSession {
     connection: ServerConnection,
+    /// One of these was shown to the client.
+    certificates: Arc<Certificates>,
     info: Option<TlsInfo>,
 }
 
@@ -285,15 +140,16 @@ impl ServerSession {
 
     /// To be called once the handshake is through.
     pub(crate) fn note_info(&mut self) {
-        let exporter = self
-            .connection
-            .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
-            .ok();
-        self.info = Some(TlsInfo::of(
-            &self.connection,
-            self.connection.server_name(),
-            exporter,
-        ));
+        let (connection, name) = (&self.connection, self.connection.server_name());
+        let mut info = TlsInfo::of(connection);
+        info.server_name = name.map(Into::into);
+        if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+            info.exporter = connection
+                .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
+                .ok();
+        }
+        info.end_point = self.certificates.of(name).end_point.clone();
+        self.info = Some(info);
     }
 
     pub(crate) fn info(&self) -> Option<&TlsInfo> {

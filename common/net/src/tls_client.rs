@@ -228,7 +228,7 @@ impl ClientSession {
 
     /// What was agreed, once the handshake is through.
     pub fn info(&self) -> TlsInfo {
-        TlsInfo::of(&self.connection, None, None)
+        TlsInfo::of(&self.connection)
     }
 }
 

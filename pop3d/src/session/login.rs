@@ -3,7 +3,7 @@
 //!
 //! Passwords and responses are passed on and not kept; what they are worth, `checkpw` says.
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -39,9 +39,17 @@ impl Session {
 
     /// Those that may be used on this connection.
     fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        let private = self.may_log_in();
-        let all = self.terms.mechanisms.iter().copied();
-        all.filter(move |mechanism| private || !mechanism.is_plaintext())
+        self.channel
+            .offers(&self.terms.mechanisms, self.may_log_in())
+    }
+
+    /// TLS is on, and this is what it gives to logins.
+    pub(crate) fn bind(&mut self, channel: Channel) {
+        self.channel = channel;
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// RFC 1939 4.

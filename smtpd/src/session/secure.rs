@@ -1,6 +1,6 @@
 //! STARTTLS (RFC 3207) and AUTH (RFC 4954).
 
-use account::Mechanism;
+use account::{Channel, Mechanism};
 
 use super::{Action, Actions, AuthAnswer, MAX_AUTH_FAILURES, Session, State};
 use crate::auth;
@@ -32,6 +32,15 @@ impl Session {
         actions.push(Action::Reply(reply::START_TLS));
         actions.push(Action::StartTls);
         self.enter(State::Handshake);
+    }
+
+    /// TLS is on, and this is what it gives to logins.
+    pub(crate) fn bind(&mut self, channel: Channel) {
+        self.channel = channel;
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// RFC 3207 4.2: all that was said before is forgotten.

@@ -64,8 +64,7 @@ impl Session {
     /// Those that may be used on this connection.
     pub(super) fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
         let private = self.tls || self.client.plaintext_login;
-        let all = self.terms.mechanisms.iter().copied();
-        all.filter(move |mechanism| private || !mechanism.is_plaintext())
+        self.channel.offers(&self.terms.mechanisms, private)
     }
 
     /// It is one of our own.

@@ -1,12 +1,15 @@
-//! SCRAM without channel binding (RFC 5802, RFC 7677), the server's side: pure, the nonce and the
-//! keys are given to it.
+//! SCRAM and SCRAM-PLUS (RFC 5802, RFC 7677), the server's side: pure, the nonce, the keys and what
+//! there is to bind to are given to it.
 //!
 //! A user whom nobody knows is asked as one who exists; what the client hears is the same until its
-//! proof is wrong. No -PLUS is offered, so that a client that binds to the channel is told no.
+//! proof is wrong. Who proves the password and is bound to another channel than ours has somebody
+//! in between, and so has who believes that we announce no -PLUS where we do.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::prep;
+use crate::channel::Channel;
 use crate::verifier::{Hash, Salted, Verifier};
 
 /// Octets of a client's nonce; it comes back in our challenge.
@@ -43,10 +46,41 @@ impl Credential {
                 hash,
                 salted,
                 password,
-            } => (Verifier::derive(hash, salted, password.as_bytes()), true),
+            } => (
+                Verifier::derive(hash, salted, prep::prepare_or_keep(&password).as_bytes()),
+                true,
+            ),
         };
         let proven = verifier.proven(auth_message, proof);
         (proven && exists).then(|| verifier.signature(auth_message))
+    }
+}
+
+/// What the mechanism says of channel binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// -PLUS: the client has to name one of these.
+    Wanted(Channel),
+    /// The plain mechanism, beside -PLUS or not.
+    None { announced: bool },
+}
+
+impl Binding {
+    /// RFC 5802 6, by `gs2-cbind-flag`: the data that the client is to be bound to.
+    fn data(&self, flag: &str) -> Result<Vec<u8>, Wrong> {
+        match (self, flag, flag.strip_prefix("p=")) {
+            (Self::Wanted(channel), _, Some(name)) => match channel.binding(name) {
+                Some(data) => Ok(data.to_vec()),
+                None => Err("a channel binding that is not supported here".into()),
+            },
+            (Self::Wanted(_), "n" | "y", _) => Err("-PLUS without channel binding".into()),
+            (Self::None { .. }, _, Some(_)) => Err("channel binding without -PLUS".into()),
+            (Self::None { announced: true }, "y", _) => Err(Wrong::Tampered(
+                "the client was not told that channel binding is offered",
+            )),
+            (Self::None { .. }, "n" | "y", _) => Ok(Vec::new()),
+            _ => Err("no gs2 header".into()),
+        }
     }
 }
 
@@ -56,6 +90,8 @@ pub(super) enum Wrong {
     Form(&'static str),
     /// authzid is not authcid.
     NotYours,
+    /// Somebody stands in between.
+    Tampered(&'static str),
 }
 
 impl From<&'static str> for Wrong {
@@ -68,25 +104,22 @@ impl From<&'static str> for Wrong {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct First {
     pub(super) name: String,
-    /// `gs2-header`, which comes back in `c=`.
+    /// `cbind-input`, which comes back in `c=`: `gs2-header` and, behind it, the channel's data.
     header: String,
+    data: Vec<u8>,
     bare: String,
     nonce: String,
 }
 
 impl First {
-    pub(super) fn parse(message: &[u8]) -> Result<Self, Wrong> {
+    pub(super) fn parse(message: &[u8], binding: &Binding) -> Result<Self, Wrong> {
         let message = text(message)?;
         let mut parts = message.splitn(3, ',');
         let (Some(flag), Some(authzid), Some(bare)) = (parts.next(), parts.next(), parts.next())
         else {
             return Err("no gs2 header".into());
         };
-        match flag {
-            "n" | "y" => {}
-            _ if flag.starts_with("p=") => return Err("channel binding is not offered".into()),
-            _ => return Err("no gs2 header".into()),
-        }
+        let data = binding.data(flag)?;
         let mut attributes = bare.split(',');
         let mut next = |name: &str| attributes.next().and_then(|a| a.strip_prefix(name));
         let name = saslname(next("n=").ok_or("no user name, or an extension that is not known")?)?;
@@ -105,6 +138,7 @@ impl First {
         Ok(Self {
             name,
             header: format!("{flag},{authzid},"),
+            data,
             bare: bare.into(),
             nonce: nonce.into(),
         })
@@ -118,7 +152,8 @@ impl First {
         let message = server_first.clone().into_bytes();
         let challenged = Challenged {
             name: self.name,
-            binding: STANDARD.encode(self.header),
+            header: self.header.into_bytes(),
+            data: self.data,
             before: format!("{},{server_first}", self.bare),
             nonce,
             credential,
@@ -131,7 +166,8 @@ impl First {
 #[derive(Clone)]
 pub(super) struct Challenged {
     name: String,
-    binding: String,
+    header: Vec<u8>,
+    data: Vec<u8>,
     /// AuthMessage up to `client-final-message-without-proof`.
     before: String,
     nonce: String,
@@ -146,16 +182,26 @@ impl Challenged {
         let proof = STANDARD.decode(proof).map_err(|_| "a proof that is none")?;
         let mut attributes = unproven.split(',');
         let mut next = |name: &str| attributes.next().and_then(|a| a.strip_prefix(name));
-        if next("c=") != Some(&self.binding) {
-            return Err("not the gs2 header of the first message".into());
-        }
+        let input = next("c=").and_then(|c| STANDARD.decode(c).ok());
+        let input = input.ok_or("no channel binding in base64")?;
+        let data = input.strip_prefix(self.header.as_slice());
+        let data = data.ok_or("not the gs2 header of the first message")?;
         if next("r=") != Some(&self.nonce) {
             return Err("not the nonce of this exchange".into());
         }
         extensions(attributes)?;
         let auth_message = format!("{},{unproven}", self.before);
-        let signature = self.credential.check(auth_message.as_bytes(), &proof);
-        Ok(signature.map(|s| (self.name, format!("v={}", STANDARD.encode(s)).into_bytes())))
+        let Some(signature) = self.credential.check(auth_message.as_bytes(), &proof) else {
+            return Ok(None);
+        };
+        match data == self.data {
+            true => Ok(Some((
+                self.name,
+                format!("v={}", STANDARD.encode(signature)).into_bytes(),
+            ))),
+            // Only who knows the password can say so; anybody else is refused above.
+            false => Err(Wrong::Tampered("the client is bound to another channel")),
+        }
     }
 }
 
@@ -175,8 +221,7 @@ fn extensions<'a>(attributes: impl Iterator<Item = &'a str>) -> Result<(), Wrong
     Ok(())
 }
 
-/// RFC 5802 5.1: `=2C` is a comma and `=3D` an equals sign. No user here has a name beyond ASCII, so
-/// that what SASLprep would have to change is refused.
+/// RFC 5802 5.1: `=2C` is a comma and `=3D` an equals sign; the rest in the form of SASLprep.
 fn saslname(encoded: &str) -> Result<String, Wrong> {
     let mut parts = encoded.split('=');
     let mut name = parts.next().unwrap_or_default().to_owned();
@@ -189,10 +234,9 @@ fn saslname(encoded: &str) -> Result<String, Wrong> {
         name.push(decoded);
         name.push_str(rest);
     }
-    let plain = |b: u8| b == b' ' || b.is_ascii_graphic();
-    match !name.is_empty() && name.bytes().all(plain) {
-        true => Ok(name),
-        false => Err("a user name that is empty or not plain ASCII".into()),
+    match prep::prepare(&name) {
+        Some(name) if !name.is_empty() => Ok(name.into_owned()),
+        _ => Err("a user name that is empty or none by SASLprep".into()),
     }
 }
 
@@ -212,6 +256,8 @@ mod tests {
         salt: &'static str,
         messages: [&'static str; 4],
     }
+
+    const UNBOUND: Binding = Binding::None { announced: false };
 
     const EXAMPLES: [Example; 2] = [
         // RFC 5802 5
@@ -260,7 +306,7 @@ mod tests {
     }
 
     fn challenged(example: &Example, credential: Credential) -> (Challenged, Vec<u8>) {
-        let first = First::parse(example.messages[0].as_bytes()).unwrap();
+        let first = First::parse(example.messages[0].as_bytes(), &UNBOUND).unwrap();
         assert_eq!(first.name, "user");
         first.challenge(example.ours, credential)
     }
@@ -302,7 +348,7 @@ mod tests {
     #[test]
     fn first_messages() {
         let form = "form";
-        let table: [(&[u8], &str); 31] = [
+        let table: [(&[u8], &str); 34] = [
             (b"n,,n=ann,r=x", "ann n,,"),
             (b"y,,n=ann,r=x", "ann y,,"),
             (b"n,a=ann,n=ann,r=x", "ann n,a=ann,"),
@@ -332,19 +378,112 @@ mod tests {
             (b"n,,n=ann,r=a b", form),
             (b"n,,n=a=2cb,r=x", form),
             (b"n,,n=a\0b,r=x", form),
-            (b"n,,n=\xc3\xa4nn,r=x", form),
+            (b"n,,n=\xc3\xa4nn,r=x", "\u{e4}nn n,,"),
+            (b"n,a=ann,n=\xef\xbd\x81nn,r=x", "ann n,a=ann,"),
+            (b"n,,n=\xc2\xad,r=x", form),
+            (b"n,,n=\x07,r=x", form),
             (b"n,,n=\xff,r=x", form),
         ];
         for (message, want) in table {
-            let got = match First::parse(message) {
+            let got = match First::parse(message, &UNBOUND) {
                 Ok(first) => format!("{} {}", first.name, first.header),
                 Err(Wrong::NotYours) => "not yours".into(),
+                Err(Wrong::Tampered(_)) => "tampered".into(),
                 Err(Wrong::Form(_)) => form.into(),
             };
             assert_eq!(got, want, "{}", message.escape_ascii());
         }
         let long = format!("n,,n=ann,r={}", "x".repeat(MAX_NONCE + 1));
-        assert!(First::parse(long.as_bytes()).is_err());
+        assert!(First::parse(long.as_bytes(), &UNBOUND).is_err());
+    }
+
+    fn channel() -> Channel {
+        Channel {
+            exporter: Some([7; 32]),
+            end_point: Some(b"hash of a certificate".to_vec()),
+        }
+    }
+
+    /// RFC 5802 6, all that a client may say of binding.
+    #[test]
+    fn who_may_be_bound_to_what() {
+        let wanted = Binding::Wanted(channel());
+        let exporter_only = Binding::Wanted(Channel {
+            end_point: None,
+            ..channel()
+        });
+        let beside = Binding::None { announced: true };
+        let (form, tampered) = ("form", "tampered");
+        let table = [
+            (&wanted, "p=tls-exporter", "\u{7}".repeat(32)),
+            (
+                &wanted,
+                "p=tls-server-end-point",
+                "hash of a certificate".into(),
+            ),
+            (&exporter_only, "p=tls-server-end-point", form.into()),
+            (&wanted, "p=tls-unique", form.into()),
+            (&wanted, "p=", form.into()),
+            (&wanted, "p=TLS-EXPORTER", form.into()),
+            (&wanted, "n", form.into()),
+            (&wanted, "y", form.into()),
+            (&beside, "n", String::new()),
+            (&beside, "y", tampered.into()),
+            (&beside, "p=tls-exporter", form.into()),
+            (&UNBOUND, "y", String::new()),
+            (&UNBOUND, "p=tls-exporter", form.into()),
+            (&UNBOUND, "", form.into()),
+        ];
+        for (binding, flag, want) in table {
+            let message = format!("{flag},,n=ann,r=x");
+            let got = match First::parse(message.as_bytes(), binding) {
+                Ok(first) => String::from_utf8(first.data).unwrap(),
+                Err(Wrong::Tampered(_)) => tampered.into(),
+                Err(Wrong::Form(_) | Wrong::NotYours) => form.into(),
+            };
+            assert_eq!(got, want, "{flag} {binding:?}");
+        }
+    }
+
+    /// RFC 5802 3, the client's side.
+    fn client_final(example: &Example, bare: &str, server_first: &str, cbind: &[u8]) -> String {
+        let (hash, salted) = (example.hash, salted(example));
+        let nonce = server_first.get(2..).unwrap().split(',').next().unwrap();
+        let unproven = format!("c={},r={nonce}", STANDARD.encode(cbind));
+        let key = hash.hmac(&hash.stretch(b"pencil", &salted), b"Client Key");
+        let message = format!("{bare},{server_first},{unproven}");
+        let signature = hash.hmac(&hash.digest(&key), message.as_bytes());
+        let proof: Vec<u8> = key.iter().zip(signature).map(|(k, s)| k ^ s).collect();
+        format!("{unproven},p={}", STANDARD.encode(proof))
+    }
+
+    #[test]
+    fn a_login_holds_on_the_channel_it_is_bound_to_and_on_no_other() {
+        let header = b"p=tls-exporter,,";
+        let cbind = |data: &[u8]| [header, data].concat();
+        for example in &EXAMPLES {
+            let bare = "n=user,r=fyko";
+            let said = |cbind: &[u8], credential: Credential| {
+                let message = format!("p=tls-exporter,,{bare}");
+                let wanted = Binding::Wanted(channel());
+                let first = First::parse(message.as_bytes(), &wanted).unwrap();
+                let (state, server_first) = first.challenge(example.ours, credential);
+                let server_first = String::from_utf8(server_first).unwrap();
+                let last = client_final(example, bare, &server_first, cbind);
+                state.finish(last.as_bytes())
+            };
+            let good = || password(example, "pencil");
+            let (name, _) = said(&cbind(&[7; 32]), good()).unwrap().unwrap();
+            assert_eq!(name, "user");
+            for other in [&[8; 32][..], b"", &[7; 31], &[7; 33]] {
+                let tampered = said(&cbind(other), good());
+                assert!(matches!(tampered, Err(Wrong::Tampered(_))), "{other:?}");
+                // Who does not know the password hears the same as ever.
+                let unknown = said(&cbind(other), password(example, "pencils"));
+                assert_eq!(unknown, Ok(None));
+            }
+            assert!(matches!(said(b"n,,", good()), Err(Wrong::Form(_))));
+        }
     }
 
     #[test]
