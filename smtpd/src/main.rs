@@ -1,7 +1,6 @@
 //! smtpd - accept mail by SMTP and queue it. See smtpd(8).
 
 mod access;
-mod acquaintance;
 mod auth;
 mod body;
 mod command;
@@ -33,7 +32,6 @@ use net::{Encryption, Listen, Opts, activate, poll};
 use queue::Queue;
 use tally::Tally;
 
-use crate::acquaintance::Acquaintances;
 use crate::disowned::Handling;
 use crate::gate::Gate;
 use crate::policy::{Exists, Policy, Tables, Told};
@@ -100,7 +98,6 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         spare: conf.min_free_space,
         plaintext_login: conf.plaintext_login,
         greet_delay: conf.greet_delay,
-        acquaintances: Acquaintances::default(),
         prover,
         gate: Gate::new(doors(&conf, &dns)),
         porter,

@@ -16,13 +16,18 @@ use std::time::{Duration, SystemTime};
 
 use base::config::{Config, Prefixes, Rate};
 use base::{Address, ReversePath};
-use tally::Tally;
 use tally::login::{self, Logins};
 use tally::penalty::Standing;
+use tally::{Tally, Worth};
 
 use crate::reply::{self, Reply};
 use greylist::{Greylist, Word};
 pub(crate) use notice::Notice;
+
+/// How long it is remembered that somebody has waited, since he was last here.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+/// It is written down anew when what is written is older.
+const RENEW: Duration = Duration::from_secs(3600);
 
 /// An answer that is no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +65,7 @@ pub(crate) struct Porter {
 }
 
 impl Porter {
-    /// Whether anything is limited, or anybody put off.
+    /// Whether anything is limited, or anybody put off or kept waiting.
     pub(crate) fn is_wanted(config: &Config) -> bool {
         let rates = [
             config.rate_connections,
@@ -70,7 +75,8 @@ impl Porter {
             config.account_rate_messages,
             config.account_rate_recipients,
         ];
-        config.greylist || rates.iter().any(Option::is_some)
+        let waits = !config.greet_delay.is_zero();
+        waits || config.greylist || rates.iter().any(Option::is_some)
     }
 
     pub(crate) fn new(config: &Config, tally: &Tally) -> Self {
@@ -87,6 +93,27 @@ impl Porter {
             greylist: Greylist::new(config),
             logins: Logins::new(config, tally),
         }
+    }
+
+    /// Whether he has waited for our greeting in the last day. Then it is remembered for another.
+    pub(crate) fn knows(&self, ip: IpAddr, now: SystemTime) -> bool {
+        let key = login::network("waited", self.prefixes, ip);
+        let Some(slot) = self.tally.look(&key, now) else {
+            return false;
+        };
+        if slot.age(now) > RENEW {
+            self.acquaint(ip, now);
+        }
+        true
+    }
+
+    /// He has.
+    pub(crate) fn acquaint(&self, ip: IpAddr, now: SystemTime) {
+        let key = login::network("waited", self.prefixes, ip);
+        self.tally.update(&key, now, |slot| {
+            slot.worth = Worth::Count;
+            slot.keep(now, REMEMBER);
+        });
     }
 
     /// A stranger connects. `submission`: to a port where he has to log in.
@@ -244,7 +271,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    const NONE: &str = "RATE_CONNECTIONS=0\nRATE_MESSAGES=0\nRATE_RECIPIENTS=0\n\
+    const NONE: &str = "GREET_DELAY=0s\nRATE_CONNECTIONS=0\nRATE_MESSAGES=0\nRATE_RECIPIENTS=0\n\
                         RATE_AUTH_FAILURES=0\nACCOUNT_RATE_MESSAGES=0\nACCOUNT_RATE_RECIPIENTS=0\n";
 
     #[test]
@@ -290,6 +317,21 @@ mod tests {
             assert_eq!(porter.client(other, false, now), Ok(()), "another /64");
             now += Duration::from_secs(seconds);
         }
+    }
+
+    #[test]
+    fn who_has_waited_is_known_for_a_day_and_by_network() {
+        let porter = porter("");
+        let start = SystemTime::now();
+        let later = |hours: u64| start + Duration::from_secs(hours * 3600);
+        porter.acquaint(ip("192.0.2.1"), start);
+        porter.acquaint(ip("2001:db8:1:2::9"), start);
+        assert!(porter.knows(ip("::ffff:192.0.2.1"), later(23)));
+        assert!(!porter.knows(ip("192.0.2.2"), start));
+        assert!(porter.knows(ip("2001:db8:1:2:3::1"), later(23)));
+        assert!(!porter.knows(ip("2001:db8:1:3::9"), start));
+        assert!(porter.knows(ip("192.0.2.1"), later(46)), "seen at 23");
+        assert!(!porter.knows(ip("192.0.2.1"), later(70)));
     }
 
     #[test]

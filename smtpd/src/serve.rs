@@ -8,7 +8,7 @@ mod turned_away;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use account::{Answer, Channel, Checkpw, Mechanism, Request};
 use base::config::{Network, PlaintextLogin};
@@ -17,7 +17,6 @@ use mailauth::iprev::Iprev;
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
-use crate::acquaintance::Acquaintances;
 use crate::gate::{Facts, Gate, Login, Ruling, Stage, Tls, Visit};
 use crate::message::{Inspectors, Message, Sender};
 use crate::policy::Policy;
@@ -39,9 +38,8 @@ pub(crate) struct Shared {
     /// Octets that must stay free on the queue's disk.
     pub(crate) spare: u64,
     pub(crate) plaintext_login: PlaintextLogin,
-    /// How long strangers wait for our greeting, and who is none any more.
+    /// How long strangers wait for our greeting.
     pub(crate) greet_delay: Duration,
-    pub(crate) acquaintances: Acquaintances,
     /// Who looks into strangers' messages.
     pub(crate) prover: Option<Prover>,
     /// Where all is done that may wait for others.
@@ -132,12 +130,13 @@ impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, accepted: &Accepted) -> Self {
         let (peer, by) = (accepted.peer, shared.terms.name.clone());
         let trusted = shared.policy.is_trusted(peer.ip());
-        let knows = |ip| shared.acquaintances.knows(ip, Instant::now());
-        let waits = !trusted && accepted.service == SMTP && !peer.ip().is_some_and(knows);
+        let may_wait = !trusted && accepted.service == SMTP && !accepted.check;
+        let may_wait = may_wait && !shared.greet_delay.is_zero();
+        let waits = may_wait && !turned_away::has_waited(&shared, peer.ip());
         let client = Client {
             shown: shown(peer),
             trusted,
-            greet_delay: if waits && !accepted.check {
+            greet_delay: if waits {
                 shared.greet_delay
             } else {
                 Duration::ZERO
@@ -238,8 +237,8 @@ impl Connection {
             Action::Log(text) => log::info!("{text}"),
             Action::LogEnd(text) => log::log!(self.level, "{text}"),
             Action::Acquaint => {
-                if let Some(ip) = self.sender.ip {
-                    self.shared.acquaintances.add(ip, Instant::now());
+                if let (Some(porter), Some(ip)) = (&self.shared.porter, self.sender.ip) {
+                    porter.acquaint(ip, SystemTime::now());
                 }
             }
             Action::Close => {

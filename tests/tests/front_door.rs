@@ -104,6 +104,18 @@ fn processes_share_penalties_and_a_restart_forgets_none() {
 }
 
 #[test]
+fn who_has_waited_for_the_greeting_is_known_to_all_processes() {
+    let host = Host::started(&format!("{STRANGERS}GREET_DELAY=9s\n"));
+    let start = Instant::now();
+    let greeting = Smtp::silent(host.smtp).unwrap().reply().unwrap();
+    assert!(greeting.starts_with("220 "), "{greeting}");
+    assert!(start.elapsed() > Duration::from_secs(8));
+    let start = Instant::now();
+    assert!(greeting_of_another_process(&host).starts_with("220 "));
+    assert!(start.elapsed() < Duration::from_secs(7));
+}
+
+#[test]
 fn who_offends_is_answered_later_and_later() {
     let def = "GREET_DELAY=0s\nTARPIT=2s\nRATE_MESSAGES=1/1h\nPENALTY=1s\n";
     let host = Host::started(&format!("{STRANGERS}{def}"));

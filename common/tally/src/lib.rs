@@ -24,6 +24,7 @@ mod record;
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -184,10 +185,16 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// A full disk, say. Mail goes on without what is remembered.
+/// A full disk, say. Mail goes on without what is remembered; the log says so once a minute.
 fn log_trouble<T>(result: io::Result<T>) -> Option<T> {
+    static LAST: AtomicU64 = AtomicU64::new(0);
     result
-        .inspect_err(|e| log::warn!("use {}: {e}", file::PATH))
+        .inspect_err(|e| {
+            let minute = millis(SystemTime::now()) / 60_000;
+            if LAST.swap(minute, Ordering::Relaxed) != minute {
+                log::warn!("use {}: {e}", file::PATH);
+            }
+        })
         .ok()
 }
 

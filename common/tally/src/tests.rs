@@ -105,6 +105,24 @@ fn damage_is_mended_and_a_deleted_file_made_again() {
 }
 
 #[test]
+fn garbage_under_a_good_head_is_empty_places() {
+    let (_dir, root, path) = root();
+    let now = SystemTime::now();
+    let tally = Tally::open(&root).unwrap();
+    let raw = File::options().write(true).open(&path).unwrap();
+    let mut garbage = vec![0; 1 << 20];
+    for at in 0..16 {
+        getrandom::fill(&mut garbage).unwrap();
+        raw.write_all_at(&garbage, 4096 + (at << 20)).unwrap();
+    }
+    for n in 0..500 {
+        assert_eq!(tally.look(&key(n), now), None);
+        assert_eq!(add(&tally, &key(n), now), 1);
+        assert_eq!(add(&tally, &key(n), now), 2);
+    }
+}
+
+#[test]
 fn what_is_no_file_of_ours_is_not_written_to() {
     let (dir, root, path) = root();
     let victim = dir.path().join("victim");

@@ -9,7 +9,7 @@ use net::Control;
 use queue::Lane;
 
 use super::asking::Asked;
-use super::{Connection, Done, SMTP};
+use super::{Connection, Done, SMTP, Shared};
 use crate::gate::Ruling;
 use crate::porter::{Account, Notice, Porter, Refusal};
 use crate::reply::Reply;
@@ -47,6 +47,14 @@ pub(super) struct Meeting {
     from: ReversePath,
     /// The first recipient.
     to: Option<Address>,
+}
+
+/// Whether this client has waited for our greeting before.
+pub(super) fn has_waited(shared: &Shared, ip: Option<IpAddr>) -> bool {
+    match (&shared.porter, ip) {
+        (Some(porter), Some(ip)) => porter.knows(ip, SystemTime::now()),
+        _ => false,
+    }
 }
 
 impl Connection {
