@@ -151,6 +151,11 @@ pub const KEYS: &[Key] = &[
         "whom and what smtpd does not want",
     ),
     key(
+        "MILTERS",
+        "",
+        "mail filters that smtpd asks: unix:/path or inet:host:port",
+    ),
+    key(
         "AUTHENTICATION_RESULTS",
         "yes",
         "whether the signatures of strangers' mail are looked at",

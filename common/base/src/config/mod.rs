@@ -7,6 +7,7 @@
 
 mod dnsbl;
 mod keys;
+mod milter;
 pub mod reader;
 mod value;
 
@@ -20,6 +21,7 @@ use crate::fail::Fail;
 use crate::root::Root;
 pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
+pub use milter::{Milter, MilterDefault, MilterSocket};
 pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
 /// Where the file stands unless `-f` names another.
@@ -74,6 +76,8 @@ pub struct Config {
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
+    /// In the order in which they are asked.
+    pub milters: Vec<Milter>,
     pub authentication_results: bool,
     pub dmarc: Dmarc,
     /// With those below them.
@@ -210,6 +214,7 @@ impl Config {
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
+            milters: get.one("MILTERS", |list| milter::milters(list, root))?,
             authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
             dmarc: get.one("DMARC", value::dmarc)?,
             arc_trust: get.list("ARC_TRUST", value::domain)?,
