@@ -12,6 +12,7 @@ mod content;
 pub(crate) mod dnsbl;
 mod facts;
 mod lookup;
+pub(crate) mod milter;
 pub(crate) mod names;
 
 use std::fmt;

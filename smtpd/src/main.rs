@@ -86,6 +86,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     for (address, service) in sockets.addresses() {
         log::info!("listening on {address} ({service})");
     }
+    let gate = Gate::new(doors(&conf, &dns, &queue));
     let shared = Arc::new(Shared {
         terms: Arc::new(terms(&conf, checkpw.mechanisms().to_vec())),
         policy: Arc::new(Policy::new(
@@ -99,7 +100,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         plaintext_login: conf.plaintext_login,
         greet_delay: conf.greet_delay,
         prover,
-        gate: Gate::new(doors(&conf, &dns)),
+        gate,
         porter,
         xclient_from: conf.xclient_from.clone(),
     });
@@ -140,7 +141,7 @@ fn prover(conf: &Config, dns: &Arc<dyn Resolve>) -> Option<Prover> {
 }
 
 /// The doors of all sessions, in the order in which they are asked.
-fn doors(conf: &Config, dns: &Arc<dyn Resolve>) -> Vec<gate::Maker> {
+fn doors(conf: &Config, dns: &Arc<dyn Resolve>, queue: &Queue) -> Vec<gate::Maker> {
     let lookups = Pool::new(LOOKUPS);
     let mut doors = Vec::new();
     if conf.client_names {
@@ -150,6 +151,7 @@ fn doors(conf: &Config, dns: &Arc<dyn Resolve>) -> Vec<gate::Maker> {
         let (lists, limit) = (&conf.dnsbl, conf.dnsbl_limit);
         doors.push(gate::dnsbl::maker(lists, limit, Arc::clone(dns), lookups));
     }
+    doors.extend(gate::milter::makers(conf, queue));
     doors
 }
 

@@ -200,7 +200,21 @@ pub(crate) const AUTH_TROUBLE: Reply = Reply::new(
 );
 pub(crate) const NO_TLS: Reply = Reply::new(454, Status::new(4, 7, 0), "TLS not available");
 
+pub(crate) const MILTER_PUTS_OFF: Reply = Reply::new(
+    451,
+    Status::new(4, 7, 1),
+    "Service unavailable, try again later",
+);
+pub(crate) const MILTER_SHUTDOWN: Reply = Reply::new(
+    421,
+    Status::new(4, 7, 1),
+    "Service unavailable, closing connection",
+);
+
 // Never.
+pub(crate) const MILTER_REJECTS: Reply = Reply::new(550, Status::new(5, 7, 1), "Command rejected");
+pub(crate) const MILTER_UNSERVED: Reply =
+    Reply::new(554, Status::new(5, 7, 1), "No mail service for you here");
 pub(crate) const UNKNOWN_COMMAND: Reply = Reply::new(
     500,
     Status::SYNTAX,

@@ -148,6 +148,16 @@ impl Conversation {
         &self.terms
     }
 
+    /// Whether it is to be told nothing more of this connection.
+    pub fn is_over(&self) -> bool {
+        self.settled == Settled::Connection
+    }
+
+    /// Whether it is to be told nothing more of this message.
+    pub fn has_decided(&self) -> bool {
+        self.settled != Settled::Nothing
+    }
+
     /// A client came, from an IP address or from elsewhere.
     pub fn connect(
         &mut self,
@@ -246,23 +256,16 @@ impl Conversation {
         if self.settled != Settled::Nothing || !self.terms.wants(Step::Body) {
             return Ok(Verdict::Continue);
         }
-        let most = self.terms.most_data();
-        let mut piece = vec![0; most];
+        let most = u64::try_from(self.terms.most_data()).unwrap_or(u64::MAX);
+        let mut piece = Vec::new();
         loop {
-            let mut filled = 0;
-            while let Some(room) = piece.get_mut(filled..).filter(|room| !room.is_empty()) {
-                match body.read(room) {
-                    Ok(0) => break,
-                    Ok(n) => filled = filled.saturating_add(n),
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    Err(e) => return Err(Trouble::Ours(e)),
-                }
-            }
-            if filled == 0 {
+            piece.clear();
+            let mut rest = body.take(most);
+            rest.read_to_end(&mut piece).map_err(Trouble::Ours)?;
+            if piece.is_empty() {
                 return Ok(Verdict::Continue);
             }
-            let data = piece.get(..filled).unwrap_or_default();
-            self.write(Step::Body, data, &|_| None)?;
+            self.write(Step::Body, &piece, &|_| None)?;
             if !self.terms.answers(Step::Body) {
                 continue;
             }

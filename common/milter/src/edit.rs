@@ -3,6 +3,10 @@
 //! A header is its fields in CRLF with the empty line that ends it, where there is one. Lines in it
 //! that are no field are kept and not counted.
 
+use std::ops::Range;
+
+use mime::header::Field;
+
 use crate::packet::Garbage;
 
 /// Octets of a field's name.
@@ -42,50 +46,100 @@ fn push(line: &[u8], out: &mut Vec<u8>) {
     out.extend(line.iter().filter(|&&b| b != b'\r' && b != 0));
 }
 
-/// Puts a field behind all others.
-pub fn add(header: &mut Vec<u8>, field: &[u8]) {
-    // Without a field there was no empty line either, or nothing else.
-    if header.is_empty() {
-        header.extend_from_slice(b"\r\n");
-    }
-    let end = mime::header::body_start(header);
-    let text = header.get(..end).unwrap_or_default();
-    let at = match text {
-        b"\r\n" => 0,
-        _ if text.ends_with(b"\r\n\r\n") => end - 2,
-        _ => end,
-    };
-    header.splice(at..at, field.iter().copied());
+/// A header as a milter is shown it: what stands above our own Received, which it is not shown, and
+/// what came with the message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Fields only.
+    pub above: Vec<u8>,
+    pub own: Vec<u8>,
 }
 
-/// Puts a field before the so manyth, from 1; behind all where there are fewer.
-pub fn insert(header: &mut Vec<u8>, index: u32, field: &[u8]) {
-    let before = usize::try_from(index).unwrap_or(usize::MAX).max(1) - 1;
-    let at = mime::header::fields(header)
-        .nth(before)
-        .map(|found| found.range.start);
-    match at {
-        Some(at) => drop(header.splice(at..at, field.iter().copied())),
-        None => add(header, field),
+impl Header {
+    /// All of it, in the order in which places are counted.
+    pub fn shown(&self) -> Vec<u8> {
+        [self.above.as_slice(), &self.own].concat()
     }
-}
 
-/// Replaces the so manyth field called `name`, from 1, or takes it away. A new one goes behind all
-/// where there are fewer.
-pub fn change(header: &mut Vec<u8>, index: u32, name: &[u8], field: Option<&[u8]>) {
-    let before = usize::try_from(index).unwrap_or(usize::MAX).max(1) - 1;
-    let range = mime::header::fields(header)
-        .filter(|found| found.name.eq_ignore_ascii_case(name))
-        .nth(before)
-        .map(|found| found.range);
-    match (range, field) {
-        (Some(range), field) => {
-            let field = field.unwrap_or_default();
-            drop(header.splice(range, field.iter().copied()));
+    /// Puts a field behind all others.
+    pub fn add(&mut self, field: &[u8]) {
+        let own = &mut self.own;
+        // Without a field there was no empty line either, or nothing else.
+        if own.is_empty() {
+            own.extend_from_slice(b"\r\n");
         }
-        (None, Some(field)) => add(header, field),
-        (None, None) => {}
+        let end = mime::header::body_start(own);
+        let at = match own.get(..end).unwrap_or_default() {
+            b"\r\n" => 0,
+            text if text.ends_with(b"\r\n\r\n") => end - 2,
+            _ => end,
+        };
+        put(own, at..at, field);
     }
+
+    /// Puts a field before the so manyth, from 1; behind all where there are fewer. 0 is above our
+    /// Received, and all else.
+    pub fn insert(&mut self, index: u32, field: &[u8]) {
+        let Some(before) = place(index) else {
+            return put(&mut self.above, 0..0, field);
+        };
+        let (text, before) = self.part(before, |_| true);
+        match mime::header::fields(text).nth(before) {
+            Some(found) => {
+                let at = found.range.start;
+                put(text, at..at, field);
+            }
+            None => self.add(field),
+        }
+    }
+
+    /// Replaces the so manyth field called `name`, from 1, or takes it away. A new one goes behind all
+    /// where there are fewer.
+    pub fn change(&mut self, index: u32, name: &[u8], field: Option<&[u8]>) {
+        let is_it = |found: &Field<'_>| found.name.eq_ignore_ascii_case(name);
+        let (text, before) = self.part(place(index).unwrap_or(0), is_it);
+        let found = mime::header::fields(text).filter(is_it).nth(before);
+        match (found, field) {
+            (Some(found), field) => {
+                let range = found.range;
+                put(text, range, field.unwrap_or_default());
+            }
+            (None, Some(field)) => self.add(field),
+            (None, None) => {}
+        }
+    }
+
+    /// Ends the header, where nothing did that yet.
+    pub fn end(&mut self) {
+        let ended = self.own.as_slice() == b"\r\n" || self.own.ends_with(b"\r\n\r\n");
+        if !ended {
+            self.own.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The part with the field that has so many before it, of those that count; and how many of these
+    /// are in the part.
+    fn part(
+        &mut self,
+        before: usize,
+        counts: impl Fn(&Field<'_>) -> bool,
+    ) -> (&mut Vec<u8>, usize) {
+        let above = mime::header::fields(&self.above).filter(counts).count();
+        match before.checked_sub(above) {
+            None => (&mut self.above, before),
+            Some(before) => (&mut self.own, before),
+        }
+    }
+}
+
+/// How many are before the one with this number.
+fn place(index: u32) -> Option<usize> {
+    let before = index.checked_sub(1)?;
+    Some(usize::try_from(before).unwrap_or(usize::MAX))
+}
+
+fn put(text: &mut Vec<u8>, range: Range<usize>, field: &[u8]) {
+    drop(text.splice(range, field.iter().copied()));
 }
 
 #[cfg(test)]
@@ -95,10 +149,14 @@ mod tests {
 
     const HEADER: &str = "A: 1\r\nb: 2\r\n c\r\nB: 3\r\n\r\n";
 
-    fn after(header: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut header = header.as_bytes().to_vec();
+    fn after(own: &str, edit: impl FnOnce(&mut Header)) -> String {
+        let own = own.as_bytes().to_vec();
+        let above = Vec::new();
+        let mut header = Header { above, own };
         edit(&mut header);
-        String::from_utf8(header).unwrap()
+        let above = String::from_utf8(header.above).unwrap();
+        let bar = if above.is_empty() { "" } else { "|" };
+        format!("{above}{bar}{}", String::from_utf8(header.own).unwrap())
     }
 
     #[test]
@@ -128,20 +186,20 @@ mod tests {
             ("\r\n", "X: y\r\n\r\n"),
             ("", "X: y\r\n\r\n"),
         ] {
-            assert_eq!(after(header, |h| add(h, b"X: y\r\n")), want);
+            assert_eq!(after(header, |h| h.add(b"X: y\r\n")), want);
         }
     }
 
     #[test]
     fn fields_are_inserted_where_they_are_wanted() {
         for (index, want) in [
-            (0, "X: y\r\nA: 1\r\nb: 2\r\n c\r\nB: 3\r\n\r\n"),
+            (0, "X: y\r\n|A: 1\r\nb: 2\r\n c\r\nB: 3\r\n\r\n"),
             (1, "X: y\r\nA: 1\r\nb: 2\r\n c\r\nB: 3\r\n\r\n"),
             (3, "A: 1\r\nb: 2\r\n c\r\nX: y\r\nB: 3\r\n\r\n"),
             (4, "A: 1\r\nb: 2\r\n c\r\nB: 3\r\nX: y\r\n\r\n"),
             (u32::MAX, "A: 1\r\nb: 2\r\n c\r\nB: 3\r\nX: y\r\n\r\n"),
         ] {
-            assert_eq!(after(HEADER, |h| insert(h, index, b"X: y\r\n")), want);
+            assert_eq!(after(HEADER, |h| h.insert(index, b"X: y\r\n")), want);
         }
     }
 
@@ -156,7 +214,33 @@ mod tests {
             (2, None, "A: 1\r\nb: 2\r\n c\r\n\r\n"),
             (3, None, HEADER),
         ] {
-            assert_eq!(after(HEADER, |h| change(h, index, b"B", field)), want);
+            assert_eq!(after(HEADER, |h| h.change(index, b"B", field)), want);
+        }
+    }
+
+    #[test]
+    fn what_is_above_counts_first() {
+        let mut header = Header {
+            above: b"B: 0\r\n".to_vec(),
+            own: HEADER.as_bytes().to_vec(),
+        };
+        header.insert(2, b"X: y\r\n");
+        header.insert(1, b"Y: z\r\n");
+        header.change(1, b"b", None);
+        header.change(1, b"B", Some(b"B: new\r\n"));
+        assert_eq!(header.above, b"Y: z\r\n");
+        assert_eq!(header.own, b"X: y\r\nA: 1\r\nB: new\r\nB: 3\r\n\r\n");
+    }
+
+    #[test]
+    fn a_header_is_ended_once() {
+        for (own, want) in [
+            (HEADER, HEADER),
+            ("\r\n", "\r\n"),
+            ("", "\r\n"),
+            ("A: 1\r\n", "A: 1\r\n\r\n"),
+        ] {
+            assert_eq!(after(own, Header::end), want);
         }
     }
 
@@ -164,10 +248,12 @@ mod tests {
         #[test]
         fn a_value_never_makes_a_second_field(value: Vec<u8>, index: u32) {
             let made = field(b"X", &value, false).unwrap();
-            let mut header = HEADER.as_bytes().to_vec();
-            insert(&mut header, index, &made);
-            prop_assert_eq!(mime::header::fields(&header).count(), 4);
-            prop_assert_eq!(mime::header::body_start(&header), header.len());
+            let own = HEADER.as_bytes().to_vec();
+            let mut header = Header { above: Vec::new(), own };
+            header.insert(index, &made);
+            let shown = header.shown();
+            prop_assert_eq!(mime::header::fields(&shown).count(), 4);
+            prop_assert_eq!(mime::header::body_start(&shown), shown.len());
         }
     }
 }

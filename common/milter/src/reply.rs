@@ -225,7 +225,9 @@ impl Answer {
 
 /// RFC 3463 2, where the line has it and its class is the code's.
 fn split_status(line: &str, class: u16) -> (Option<Status>, &str) {
-    let (word, rest) = line.split_once(' ').unwrap_or((line.trim_end(), ""));
+    let (word, rest) = line
+        .split_once(' ')
+        .unwrap_or_else(|| (line.trim_end(), ""));
     match Status::parse(word) {
         Some(status) if u16::from(status.class()) == class => (Some(status), rest),
         _ => (None, line),

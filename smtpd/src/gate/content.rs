@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
-use base::{Address, ReversePath};
+use base::{Address, Recipient, ReversePath};
 
 /// A header that is longer is none: all of it is body.
 const MAX_HEADER: usize = 256 * 1024;
@@ -22,7 +22,7 @@ pub(crate) struct Mail {
     pub(crate) above: Vec<String>,
     pub(crate) reverse_path: ReversePath,
     /// Recipients to be added; they are the operator's will, and may be anywhere.
-    pub(crate) added: Vec<Address>,
+    pub(crate) added: Vec<Recipient>,
     /// Recipients that shall not have it.
     pub(crate) removed: Vec<Address>,
 }

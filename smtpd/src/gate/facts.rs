@@ -8,6 +8,7 @@ use base::escape::escape;
 use base::{Recipient, ReversePath};
 use mailauth::iprev::Iprev;
 use net::{Accepted, Peer, TlsInfo};
+use queue::Lane;
 
 /// See the module. It is kept up to date by the connection, between questions.
 #[derive(Debug, Clone)]
@@ -74,6 +75,8 @@ pub(crate) struct Opened {
     pub(crate) envid: Option<String>,
     /// Those that were taken so far.
     pub(crate) recipients: Vec<Recipient>,
+    /// Where the recipient goes who is asked about, at [`super::Stage::Recipient`].
+    pub(crate) lane: Option<Lane>,
     /// At [`super::Stage::Message`].
     pub(crate) queue_id: Option<String>,
 }

@@ -138,10 +138,10 @@ impl Message {
         if let Some(address) = self.ruling.redirect.take() {
             transaction.local.clear();
             transaction.relay.clear();
-            added = vec![address];
+            added = vec![Recipient::new(address)];
         }
-        for address in added {
-            add(transaction, &address, route)?;
+        for recipient in added {
+            add(transaction, recipient, route)?;
         }
         if self.ruling.discard {
             transaction.local.clear();
@@ -169,15 +169,15 @@ impl Message {
 
 fn add(
     transaction: &mut Transaction,
-    address: &Address,
+    wishes: Recipient,
     route: &dyn Fn(Address) -> Verdict,
 ) -> Result<(), Reply> {
-    if transaction.contains(address) {
+    if transaction.contains(&wishes.address) {
         return Ok(());
     }
-    match route(address.clone()) {
-        Verdict::Local(address) => transaction.local.push(Recipient::new(address)),
-        Verdict::Relay(address) => transaction.relay.push(Recipient::new(address)),
+    match route(wishes.address.clone()) {
+        Verdict::Local(address) => transaction.local.push(Recipient { address, ..wishes }),
+        Verdict::Relay(address) => transaction.relay.push(Recipient { address, ..wishes }),
         Verdict::Discard(_) => {}
         // The client has not asked for it, so it is not his fault.
         Verdict::Refuse(refusal) => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base::{Address, Recipient, ReversePath};
 use net::Control;
+use queue::Lane;
 
 use super::{Connection, Done};
 use crate::access;
@@ -25,6 +26,14 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
+    fn lane(&self) -> Option<Lane> {
+        match self {
+            Self::Recipient(_, Verdict::Local(_)) => Some(Lane::Local),
+            Self::Recipient(_, Verdict::Relay(_)) => Some(Lane::Relay),
+            _ => None,
+        }
+    }
+
     fn question(&self) -> Question<'_> {
         match self {
             Self::Client(_) => Question::Client,
@@ -67,6 +76,7 @@ impl Connection {
                         ret,
                         envid,
                         recipients: Vec::new(),
+                        lane: None,
                         queue_id: None,
                     });
                 }
@@ -200,6 +210,9 @@ impl Connection {
         let stage = asked.question().stage();
         match self.visit.take() {
             Some(mut visit) if visit.wants(stage) => {
+                if let Some(opened) = &mut visit.facts.transaction {
+                    opened.lane = asked.lane();
+                }
                 let handle = control.handle();
                 self.shared.gate.run(move || {
                     let ruling = visit.ask(asked.question());

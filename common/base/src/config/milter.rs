@@ -39,8 +39,10 @@ pub enum MilterDefault {
     Quarantine,
 }
 
-/// The longest that a milter may be waited for: the client waits no longer.
-const MAX_TIMEOUT: Duration = Duration::from_mins(10);
+/// The longest that a milter may be waited for, and with the end of a message: smtpd gives an answer
+/// within a minute, and the client waits ten for the last one (RFC 5321 4.5.3.2.6).
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_CONTENT_TIMEOUT: Duration = Duration::from_mins(10);
 /// More milters than anybody has.
 const MOST: usize = 16;
 
@@ -82,9 +84,9 @@ fn one(words: &str, root: &Root) -> Result<Milter, String> {
         match name {
             "name" if !value.is_empty() => value.clone_into(&mut milter.name),
             "default_action" => milter.default = default(value)?,
-            "connect_timeout" => milter.connect_timeout = timeout(value)?,
-            "command_timeout" => milter.command_timeout = timeout(value)?,
-            "content_timeout" => milter.content_timeout = timeout(value)?,
+            "connect_timeout" => milter.connect_timeout = timeout(value, MAX_TIMEOUT)?,
+            "command_timeout" => milter.command_timeout = timeout(value, MAX_TIMEOUT)?,
+            "content_timeout" => milter.content_timeout = timeout(value, MAX_CONTENT_TIMEOUT)?,
             _ => {
                 return Err(format!(
                     "has `{word}', which is none of name=, default_action=, connect_timeout=, \
@@ -131,10 +133,11 @@ fn default(text: &str) -> Result<MilterDefault, String> {
     }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+fn timeout(text: &str, most: Duration) -> Result<Duration, String> {
     let time = value::duration(text).map_err(|what| format!("has `{text}', which {what}"))?;
-    if time.is_zero() || time > MAX_TIMEOUT {
-        return Err(format!("has `{text}', write a time from 1s to 10m"));
+    if time.is_zero() || time > most {
+        let most = most.as_secs();
+        return Err(format!("has `{text}', write a time from 1s to {most}s"));
     }
     Ok(time)
 }
@@ -201,7 +204,7 @@ mod tests {
             ),
             (
                 "{ unix:/a content_timeout=1h }",
-                "has `1h', write a time from 1s to 10m",
+                "has `1h', write a time from 1s to 600s",
             ),
             (
                 "{ unix:/a, timeout=1s }",
