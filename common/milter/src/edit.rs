@@ -48,14 +48,36 @@ fn push(line: &[u8], out: &mut Vec<u8>) {
 
 /// A header as a milter is shown it: what stands above our own Received, which it is not shown, and
 /// what came with the message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Header {
     /// Fields only.
-    pub above: Vec<u8>,
-    pub own: Vec<u8>,
+    above: Vec<u8>,
+    own: Vec<u8>,
+    /// Fields above when it was shown. Places are counted as the milter saw them.
+    shown_above: usize,
 }
 
 impl Header {
+    /// `above`: fields only. `own`: with the empty line, where there is one.
+    pub fn new(above: Vec<u8>, own: Vec<u8>) -> Self {
+        let shown_above = mime::header::fields(&above).count();
+        Self {
+            above,
+            own,
+            shown_above,
+        }
+    }
+
+    /// What came with the message, as it is now.
+    pub fn own(&self) -> &[u8] {
+        &self.own
+    }
+
+    /// Both parts, the one above first.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
+        (self.above, self.own)
+    }
+
     /// All of it, in the order in which places are counted.
     pub fn shown(&self) -> Vec<u8> {
         [self.above.as_slice(), &self.own].concat()
@@ -83,7 +105,14 @@ impl Header {
         let Some(before) = place(index) else {
             return put(&mut self.above, 0..0, field);
         };
-        let (text, before) = self.part(before, |_| true);
+        let (text, before) = match before.checked_sub(self.shown_above) {
+            Some(before) => (&mut self.own, before),
+            None => {
+                let now = mime::header::fields(&self.above).count();
+                let before = before + now.saturating_sub(self.shown_above);
+                (&mut self.above, before)
+            }
+        };
         match mime::header::fields(text).nth(before) {
             Some(found) => {
                 let at = found.range.start;
@@ -97,7 +126,12 @@ impl Header {
     /// where there are fewer.
     pub fn change(&mut self, index: u32, name: &[u8], field: Option<&[u8]>) {
         let is_it = |found: &Field<'_>| found.name.eq_ignore_ascii_case(name);
-        let (text, before) = self.part(place(index).unwrap_or(0), is_it);
+        let before = place(index).unwrap_or(0);
+        let above = mime::header::fields(&self.above).filter(is_it).count();
+        let (text, before) = match before.checked_sub(above) {
+            Some(before) => (&mut self.own, before),
+            None => (&mut self.above, before),
+        };
         let found = mime::header::fields(text).filter(is_it).nth(before);
         match (found, field) {
             (Some(found), field) => {
@@ -114,20 +148,6 @@ impl Header {
         let ended = self.own.as_slice() == b"\r\n" || self.own.ends_with(b"\r\n\r\n");
         if !ended {
             self.own.extend_from_slice(b"\r\n");
-        }
-    }
-
-    /// The part with the field that has so many before it, of those that count; and how many of these
-    /// are in the part.
-    fn part(
-        &mut self,
-        before: usize,
-        counts: impl Fn(&Field<'_>) -> bool,
-    ) -> (&mut Vec<u8>, usize) {
-        let above = mime::header::fields(&self.above).filter(counts).count();
-        match before.checked_sub(above) {
-            None => (&mut self.above, before),
-            Some(before) => (&mut self.own, before),
         }
     }
 }
@@ -150,9 +170,7 @@ mod tests {
     const HEADER: &str = "A: 1\r\nb: 2\r\n c\r\nB: 3\r\n\r\n";
 
     fn after(own: &str, edit: impl FnOnce(&mut Header)) -> String {
-        let own = own.as_bytes().to_vec();
-        let above = Vec::new();
-        let mut header = Header { above, own };
+        let mut header = Header::new(Vec::new(), own.as_bytes().to_vec());
         edit(&mut header);
         let above = String::from_utf8(header.above).unwrap();
         let bar = if above.is_empty() { "" } else { "|" };
@@ -220,16 +238,17 @@ mod tests {
 
     #[test]
     fn what_is_above_counts_first() {
-        let mut header = Header {
-            above: b"B: 0\r\n".to_vec(),
-            own: HEADER.as_bytes().to_vec(),
-        };
+        let above = b"B: 0\r\n".to_vec();
+        let mut header = Header::new(above, HEADER.as_bytes().to_vec());
+        assert!(header.shown().starts_with(b"B: 0\r\nA: 1\r\n"));
+        header.insert(0, b"Top: x\r\n");
         header.insert(2, b"X: y\r\n");
         header.insert(1, b"Y: z\r\n");
         header.change(1, b"b", None);
         header.change(1, b"B", Some(b"B: new\r\n"));
-        assert_eq!(header.above, b"Y: z\r\n");
-        assert_eq!(header.own, b"X: y\r\nA: 1\r\nB: new\r\nB: 3\r\n\r\n");
+        let (above, own) = header.into_parts();
+        assert_eq!(above, b"Top: x\r\nY: z\r\n");
+        assert_eq!(own, b"X: y\r\nA: 1\r\nB: new\r\nB: 3\r\n\r\n");
     }
 
     #[test]
@@ -249,7 +268,7 @@ mod tests {
         fn a_value_never_makes_a_second_field(value: Vec<u8>, index: u32) {
             let made = field(b"X", &value, false).unwrap();
             let own = HEADER.as_bytes().to_vec();
-            let mut header = Header { above: Vec::new(), own };
+            let mut header = Header::new(Vec::new(), own);
             header.insert(index, &made);
             let shown = header.shown();
             prop_assert_eq!(mime::header::fields(&shown).count(), 4);

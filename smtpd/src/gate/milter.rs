@@ -288,7 +288,7 @@ fn show(
     let body = &mut mail.content.body;
     body.rewind().map_err(Trouble::Ours)?;
     let verdict = {
-        let values = values::of(&filter.name, facts, None, Some(&header.own));
+        let values = values::of(&filter.name, facts, None, Some(header.own()));
         let mut note = |change| changes.note(change);
         talk.content(&header.shown(), body, &values, &mut note)?
     };

@@ -28,10 +28,8 @@ pub(super) struct Changes<'a> {
 
 /// A header as milters see it: without our Received.
 pub(super) fn shown(mail: &Mail) -> Header {
-    Header {
-        above: mail.above.concat().into_bytes(),
-        own: mail.content.header.clone(),
-    }
+    let above = mail.above.concat().into_bytes();
+    Header::new(above, mail.content.header.clone())
 }
 
 impl<'a> Changes<'a> {
@@ -96,11 +94,12 @@ impl<'a> Changes<'a> {
             header.end();
             mail.content.body = body.finish(self.queue).map_err(Trouble::Ours)?;
         }
-        mail.above = match header.above.as_slice() {
+        let (above, own) = header.into_parts();
+        mail.above = match above.as_slice() {
             [] => Vec::new(),
             above => vec![String::from_utf8_lossy(above).into_owned()],
         };
-        mail.content.header = header.own;
+        mail.content.header = own;
         mail.reverse_path = envelope.reverse_path;
         mail.added = envelope.added;
         mail.removed = envelope.removed;
