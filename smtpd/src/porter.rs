@@ -14,7 +14,7 @@ mod notice;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use base::config::{Config, Prefixes, Rate};
+use base::config::{Config, Network, Prefixes, Rate};
 use base::{Address, ReversePath};
 use tally::login::{self, Logins};
 use tally::penalty::Standing;
@@ -53,6 +53,7 @@ pub(crate) enum Account {
 pub(crate) struct Porter {
     tally: Tally,
     prefixes: Prefixes,
+    exempt: Vec<Network>,
     connections: Option<Rate>,
     messages: Option<Rate>,
     recipients: Option<Rate>,
@@ -83,6 +84,8 @@ impl Porter {
         Self {
             tally: tally.clone(),
             prefixes: config.rate_prefixes,
+            // Those in the second may say whom they bring: he is counted.
+            exempt: [&config.rate_exempt[..], &config.xclient_from].concat(),
             connections: config.rate_connections,
             messages: config.rate_messages,
             recipients: config.rate_recipients,
@@ -93,6 +96,19 @@ impl Porter {
             greylist: Greylist::new(config),
             logins: Logins::new(config, tally),
         }
+    }
+
+    /// Whether what this stranger does is counted.
+    pub(crate) fn counts(&self, ip: IpAddr) -> bool {
+        !self.exempt.iter().any(|network| network.contains(ip))
+    }
+
+    /// His session had to be ended.
+    pub(crate) fn offence(&self, ip: IpAddr, what: &str, now: SystemTime) {
+        let penalties = login::network("penalties", self.prefixes, ip);
+        let standing = self.tally.offence(&penalties, self.penalty, now);
+        let (network, seconds) = (self.prefixes.network(ip), standing.shut_out.as_secs());
+        log::info!("warning: offence: {what} from {network}, shut out for {seconds} s");
     }
 
     /// Whether he has waited for our greeting in the last day. Then it is remembered for another.
@@ -332,6 +348,21 @@ mod tests {
         assert!(!porter.knows(ip("2001:db8:1:3::9"), start));
         assert!(porter.knows(ip("192.0.2.1"), later(46)), "seen at 23");
         assert!(!porter.knows(ip("192.0.2.1"), later(70)));
+    }
+
+    #[test]
+    fn a_session_that_had_to_be_ended_is_an_offence() {
+        let porter = porter("RATE_EXEMPT=192.0.2.0/24\nXCLIENT_FROM=198.51.100.7\n");
+        let now = SystemTime::now();
+        let bad = ip("203.0.113.1");
+        porter.offence(bad, "too many errors", now);
+        assert_eq!(
+            porter.client(bad, false, now).unwrap_err().reply.code(),
+            421
+        );
+        assert_eq!(porter.tarpit(bad, now), Duration::from_secs(1));
+        assert!(porter.counts(bad));
+        assert!(!porter.counts(ip("::ffff:192.0.2.9")) && !porter.counts(ip("198.51.100.7")));
     }
 
     #[test]

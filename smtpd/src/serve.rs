@@ -236,6 +236,7 @@ impl Connection {
             }
             Action::Log(text) => log::info!("{text}"),
             Action::LogEnd(text) => log::log!(self.level, "{text}"),
+            Action::Offence(what) => self.offence(what),
             Action::Acquaint => {
                 if let (Some(porter), Some(ip)) = (&self.shared.porter, self.sender.ip) {
                     porter.acquaint(ip, SystemTime::now());

@@ -119,6 +119,8 @@ pub(crate) struct Session {
 struct Counts {
     errors: u32,
     refused: u32,
+    /// Of these, for good.
+    unwanted: u32,
     idle: u32,
     auth_failures: u32,
     messages: u32,
@@ -560,6 +562,7 @@ impl Session {
                 self.last, self.client.shown
             );
             actions.push(Action::Log(text));
+            actions.push(Action::Offence("too many errors"));
             self.part(reply::TOO_MANY_ERRORS, actions);
         }
     }

@@ -41,7 +41,7 @@ impl Logins {
             penalty: config.penalty,
             tarpit: config.tarpit,
             prefixes: config.rate_prefixes,
-            spared: config.my_networks.clone(),
+            spared: [&config.my_networks[..], &config.rate_exempt].concat(),
         })
     }
 
@@ -126,6 +126,15 @@ mod tests {
         let later = now + Duration::from_secs(10);
         assert!(!logins.standing(ip("192.0.2.1"), later).is_shut_out());
         assert_eq!(logins.failed(ip("192.0.2.1"), later).shut_out.as_secs(), 20);
+    }
+
+    #[test]
+    fn who_is_exempt_is_not_counted() {
+        let logins = logins("RATE_AUTH_FAILURES=1/1h\nRATE_EXEMPT=192.0.2.0/24\n").unwrap();
+        for _ in 0..5 {
+            let ip = Some("192.0.2.1".parse().unwrap());
+            assert!(!logins.failed(ip, SystemTime::now()).is_shut_out());
+        }
     }
 
     #[test]

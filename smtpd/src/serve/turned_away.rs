@@ -88,7 +88,14 @@ impl Connection {
     fn stranger(&self) -> Option<(&Porter, IpAddr)> {
         let porter = self.shared.porter.as_ref()?;
         let ip = self.sender.ip.filter(|_| !self.session.may_relay())?;
-        Some((porter, ip))
+        porter.counts(ip).then_some((porter, ip))
+    }
+
+    /// The session is ended for this.
+    pub(super) fn offence(&self, what: &str) {
+        if let Some((porter, ip)) = self.stranger() {
+            porter.offence(ip, what, SystemTime::now());
+        }
     }
 
     /// Whether the porter lets this be asked; where not, the answer is on its way.
@@ -97,7 +104,14 @@ impl Connection {
         action: &Action,
         control: &mut Control<'_, Done>,
     ) -> bool {
-        let Some((porter, ip)) = self.stranger() else {
+        let is_asked = matches!(
+            action,
+            Action::AskClient
+                | Action::AskSender { .. }
+                | Action::AskRecipient { .. }
+                | Action::Authenticate { .. }
+        );
+        let Some((porter, ip)) = is_asked.then(|| self.stranger()).flatten() else {
             return false;
         };
         let now = SystemTime::now();

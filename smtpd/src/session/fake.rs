@@ -15,6 +15,7 @@ pub(super) struct World {
     pub(super) closed: bool,
     pub(super) logged: Vec<String>,
     pub(super) acquainted: bool,
+    pub(super) offences: Vec<&'static str>,
     pub(super) said: Vec<u8>,
     /// What the doors say of the client, and of DATA.
     pub(super) client: Admission,
@@ -94,6 +95,7 @@ impl World {
             closed: false,
             logged: Vec::new(),
             acquainted: false,
+            offences: Vec::new(),
             said: Vec::new(),
             client: answer,
             data: Ok(()),
@@ -211,6 +213,7 @@ impl World {
                 })),
                 Action::AbandonAuth => {}
                 Action::Acquaint => self.acquainted = true,
+                Action::Offence(what) => self.offences.push(what),
                 Action::Begin(transaction) => self.open = Some((transaction, Vec::new())),
                 Action::Append(bytes) => self.open.as_mut().unwrap().1.extend_from_slice(&bytes),
                 Action::Discard => self.open = None,

@@ -212,8 +212,15 @@ impl Session {
         };
         self.log_reject("RCPT", &refusal, Some(&from), Some(&asked), actions);
         self.counts.refused = self.counts.refused.saturating_add(1);
+        if refusal.code() >= 500 {
+            self.counts.unwanted = self.counts.unwanted.saturating_add(1);
+        }
         self.reject(refusal, actions);
         if self.counts.refused >= MAX_REFUSED && !matches!(self.state, State::Closed) {
+            // Who is only asked to come again has done nothing.
+            if self.counts.unwanted > MAX_REFUSED / 2 {
+                actions.push(Action::Offence("too many refused recipients"));
+            }
             self.part(reply::TOO_MANY_ERRORS, actions);
         }
     }

@@ -313,6 +313,16 @@ fn who_only_errs_or_idles_is_sent_away() {
         "500 5.5.2 Command not recognized; HELP lists them\r\n\
          421 4.7.0 Too many errors, closing connection\r\n"
     ));
+    assert_eq!(world.offences, ["too many errors"]);
+    let mut world = play("");
+    world.send(b"EHLO c.example\r\n");
+    world.send(b"MAIL FROM:<a@b>\r\n");
+    for _ in 0..MAX_REFUSED {
+        assert!(!world.closed);
+        world.send(b"RCPT TO:<nobody@example.org>\r\n");
+    }
+    assert!(world.closed);
+    assert_eq!(world.offences, ["too many refused recipients"]);
     let mut world = play("");
     for _ in 0..99 {
         world.send(b"NOOP\r\n");

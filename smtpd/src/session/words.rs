@@ -123,6 +123,8 @@ pub(crate) enum Action {
     LogEnd(String),
     /// The client has waited for our greeting: the next time it need not.
     Acquaint,
+    /// The client behaved so badly that the session ends.
+    Offence(&'static str),
     Close,
 }
 

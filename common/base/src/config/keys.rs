@@ -85,6 +85,11 @@ pub const KEYS: &[Key] = &[
         "failed logins of one network",
     ),
     key(
+        "RATE_EXEMPT",
+        "",
+        "networks that are neither counted nor put off, and may not relay for it",
+    ),
+    key(
         "RATE_PREFIXES",
         "32 64",
         "how long the prefix of one network is, IPv4's and IPv6's",

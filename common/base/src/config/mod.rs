@@ -60,6 +60,7 @@ pub struct Config {
     pub rate_messages: Option<Rate>,
     pub rate_recipients: Option<Rate>,
     pub rate_auth_failures: Option<Rate>,
+    pub rate_exempt: Vec<Network>,
     pub rate_prefixes: Prefixes,
     /// The first one.
     pub penalty: Duration,
@@ -200,6 +201,7 @@ impl Config {
             rate_messages: rate("RATE_MESSAGES")?,
             rate_recipients: rate("RATE_RECIPIENTS")?,
             rate_auth_failures: rate("RATE_AUTH_FAILURES")?,
+            rate_exempt: get.list("RATE_EXEMPT", value::network)?,
             rate_prefixes: get.one("RATE_PREFIXES", value::prefixes)?,
             penalty: time("PENALTY")?,
             tarpit: time("TARPIT")?,
