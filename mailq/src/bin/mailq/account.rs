@@ -4,7 +4,7 @@
 //! The mark goes first, so that what the account sends meanwhile is not held again behind our back.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base::escape::escape;
 use base::{Fail, Root, Sysexit, privilege, say};
@@ -12,6 +12,10 @@ use queue::{Lane, Place, Queue, QueueId, Source, View};
 use tally::Tally;
 
 use crate::operate::Verb;
+
+/// How often what was busy is tried, and how long apart.
+const PASSES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The account that the words name instead of messages.
 pub(crate) fn named(words: &[String]) -> Option<&str> {
@@ -44,18 +48,14 @@ pub(crate) fn run(verb: Verb, login: &str) -> Result<ExitCode, Fail> {
     let tally = Tally::open_if_there(&root)?;
     privilege::drop_to(&root, privilege::QUEUE_USER)?;
     let was_marked = tally.is_some_and(|tally| tally.free_account(login, now));
-    let held = held(&queue, login)?;
-    if held.is_empty() && !was_marked {
+    let (done, left) = all(&queue, verb, login)?;
+    if done == 0 && left.is_empty() && !was_marked {
         let text = format!("account {shown}: nothing is held for it");
         return Err(Fail::new(Sysexit::Unavailable, text));
     }
     let mut worst = ExitCode::SUCCESS;
-    let mut done: usize = 0;
-    for (place, id) in &held {
-        match one(&queue, verb, *place, id) {
-            Ok(()) => done = done.saturating_add(1),
-            Err(fail) => worst = fail.report(),
-        }
+    for fail in left {
+        worst = fail.report();
     }
     let what = match verb {
         Verb::Release => "released",
@@ -65,6 +65,27 @@ pub(crate) fn run(verb: Verb, login: &str) -> Result<ExitCode, Fail> {
         "account {shown}: {done} messages {what}, it may send again"
     ));
     Ok(worst)
+}
+
+/// Does it to all of its messages: how many, and what failed in the end. What is just being put
+/// aside by its lane's owner is waited for.
+fn all(queue: &Queue, verb: Verb, login: &str) -> Result<(usize, Vec<Fail>), Fail> {
+    let mut done: usize = 0;
+    let mut left = Vec::new();
+    for _ in 0..PASSES {
+        left.clear();
+        for (place, id) in held(queue, login)? {
+            match one(queue, verb, place, &id) {
+                Ok(()) => done = done.saturating_add(1),
+                Err(fail) => left.push(fail),
+            }
+        }
+        if left.iter().all(|fail| fail.code() != Sysexit::TempFail) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok((done, left))
 }
 
 /// The account's messages that were put aside because of its limit, and not for another reason.
@@ -95,9 +116,13 @@ fn one(queue: &Queue, verb: Verb, place: Place, id: &QueueId) -> Result<(), Fail
         // It has just come: its maker asks for hold/, and nobody has put it there yet.
         queue.hold(lane, id, "by the operator")?;
     }
-    match verb {
-        Verb::Release => queue.release(id).map(drop),
-        Verb::Remove | Verb::Hold => queue.remove(Place::Hold, id).map(drop),
+    let done = match verb {
+        Verb::Release => queue.release(id)?.is_some(),
+        Verb::Remove | Verb::Hold => queue.remove(Place::Hold, id)?,
+    };
+    match done {
+        true => Ok(()),
+        false => Err(Fail::temp(format!("{id}: has moved; try again"))),
     }
 }
 
