@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use base::sys::{self, LockKind};
 use base::{Doing, Fail};
 
-use crate::commit::DURABLE;
+use crate::commit::{DURABLE, LOGGED};
 use crate::crash;
 use crate::entry::Entry;
 use crate::queue::Place;
@@ -32,7 +32,9 @@ impl Entry {
             return Err(Fail::temp(doing()));
         }
         copy(&self.file, &file, self.contents.end).doing(doing)?;
-        nix::sys::stat::fchmod(&file, DURABLE).doing(doing)?;
+        // What the commit log has is still to be noted there when it is finished.
+        let mark = if self.marked { DURABLE } else { LOGGED };
+        nix::sys::stat::fchmod(&file, mark).doing(doing)?;
         file.sync_all().doing(doing)?;
         if !named {
             incoming.link(&file, &name).doing(doing)?;

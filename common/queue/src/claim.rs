@@ -135,6 +135,7 @@ impl Queue {
             lane: contents.state.lane.or(contents.lane).unwrap_or(Lane::Local),
             due: modified(&stat),
             durable: is_marked(stat.st_mode),
+            marked: is_marked(stat.st_mode),
             file,
             contents,
             origin,

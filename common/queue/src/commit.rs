@@ -28,6 +28,13 @@ use crate::queue::{Lane, Place, Queue};
 /// A queue file whose data and name are known to be durable. See [`is_marked`].
 pub(crate) const DURABLE: Mode = Mode::from_bits_truncate(0o760);
 
+/// A queue file that the commit log has, and that may not be durable itself: the mark wakes the
+/// runner.
+pub(crate) const LOGGED: Mode = Mode::from_bits_truncate(0o670);
+
+/// What came of a commit.
+pub type Committed = Result<Vec<QueueId>, Fail>;
+
 /// How many files of one batch are synced at a time; the file system joins them in one commit.
 const PARALLEL: usize = 8;
 
@@ -38,6 +45,8 @@ pub struct Sealed {
     pub(crate) lane: Lane,
     pub(crate) file: File,
     pub(crate) aside: Aside,
+    /// What is in the file up to its END, of a message that was never too large for memory.
+    pub(crate) image: Option<Vec<u8>>,
 }
 
 impl Sealed {
@@ -54,18 +63,75 @@ impl Queue {
     /// Puts complete messages into the queue, all of them or none. After `Ok` they survive power
     /// loss. After `Err` nothing was promised.
     pub fn commit(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
-        self.with_names(&batch, || {
-            if self.can_sync_lanes(&batch)? {
-                sync_files(&batch, File::sync_data)?;
-                crash::point("files synced");
-                return self.sync_lanes(&batch);
-            }
-            // Journalling file systems write a file's new name out with the file.
-            sync_files(&batch, File::sync_all)?;
-            crash::point("files synced");
-            Ok(())
-        })?;
+        self.with_names(&batch, || self.sync_linked(&batch))?;
         Ok(self.let_go(batch))
+    }
+
+    /// Makes files durable that have their names.
+    fn sync_linked(&self, batch: &[Sealed]) -> Result<(), Fail> {
+        if self.can_sync_lanes(batch)? {
+            sync_files(batch, File::sync_data)?;
+            crash::point("files synced");
+            return self.sync_lanes(batch);
+        }
+        // Journalling file systems write a file's new name out with the file.
+        sync_files(batch, File::sync_all)?;
+        crash::point("files synced");
+        Ok(())
+    }
+
+    /// The same through the commit log, where one is kept: `then` is told on another thread, and must
+    /// not wait for anything. Files that are no matter for the log are committed at once.
+    pub fn commit_soon(
+        &self,
+        mut batch: Vec<Sealed>,
+        then: impl FnOnce(Committed) + Send + 'static,
+    ) {
+        let Some(log) = self.ready_log().filter(|log| {
+            !batch.is_empty()
+                && batch.iter().all(|sealed| {
+                    sealed
+                        .image
+                        .as_ref()
+                        .is_some_and(|image| image.len() + 100 < log.limit())
+                })
+        }) else {
+            return then(self.commit(batch));
+        };
+        for (linked, sealed) in batch.iter().enumerate() {
+            if let Err(fail) = self.link(sealed) {
+                let undo = batch.iter().take(linked);
+                undo.for_each(|sealed| self.unlink_again(sealed));
+                return then(Err(fail));
+            }
+            crash::point("file linked");
+        }
+        let images: Vec<_> = batch
+            .iter_mut()
+            .map(|sealed| (sealed.lane, sealed.id, sealed.image.take()))
+            .collect();
+        let queue = self.clone();
+        let told = move |result: Result<(), Fail>| match result {
+            Ok(()) => then(Ok(queue.let_go_with(batch, LOGGED))),
+            Err(fail) => then(queue.commit_otherwise(batch, &fail)),
+        };
+        let accepted = images
+            .iter()
+            .filter_map(|(lane, id, image)| Some((*lane, *id, image.as_deref()?)));
+        log.accepted(accepted, Box::new(told));
+    }
+
+    /// The log did not take it: the files are synced.
+    fn commit_otherwise(&self, batch: Vec<Sealed>, why: &Fail) -> Committed {
+        log::debug!("{why}: syncing the files");
+        let synced = self.sync_linked(&batch);
+        match synced {
+            Ok(()) => Ok(self.let_go(batch)),
+            Err(fail) => {
+                batch.iter().for_each(|sealed| self.unlink_again(sealed));
+                Err(fail)
+            }
+        }
     }
 
     /// The same up to the last step, with the data first: where the file that a message was copied
@@ -107,6 +173,10 @@ impl Queue {
 
     /// The last step: from here on the entry is whose lane it is in.
     pub(crate) fn let_go(&self, batch: Vec<Sealed>) -> Vec<QueueId> {
+        self.let_go_with(batch, DURABLE)
+    }
+
+    fn let_go_with(&self, batch: Vec<Sealed>, mark: Mode) -> Vec<QueueId> {
         let mut ids = Vec::with_capacity(batch.len());
         for sealed in batch {
             let Sealed {
@@ -114,12 +184,13 @@ impl Queue {
                 lane,
                 file,
                 aside,
+                image: _,
             } = sealed;
             // Drops the name in incoming/ if there was one, then the lock.
             drop(aside);
             drop(file);
             if let Ok(dir) = self.dir(lane) {
-                mark_durable(dir, &id);
+                set_mark(dir, &id, mark);
             }
             ids.push(id);
         }
@@ -208,8 +279,12 @@ pub(crate) fn sync_files(batch: &[Sealed], how: fn(&File) -> io::Result<()>) -> 
 /// Marks an entry as durable, which is seen by whoever watches the lane. Best effort: without the
 /// mark its first journal record is synced with more care, and a scan finds it a little later.
 pub(crate) fn mark_durable(dir: &Dir, id: &QueueId) {
+    set_mark(dir, id, DURABLE);
+}
+
+fn set_mark(dir: &Dir, id: &QueueId, mark: Mode) {
     let marked =
-        nix::sys::stat::fchmodat(dir.fd(), id.as_str(), DURABLE, FchmodatFlags::FollowSymlink);
+        nix::sys::stat::fchmodat(dir.fd(), id.as_str(), mark, FchmodatFlags::FollowSymlink);
     match marked.map_err(io::Error::from) {
         Ok(()) => (),
         // Done already, and finished.

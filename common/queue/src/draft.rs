@@ -174,15 +174,18 @@ impl Draft {
             by: self.aside.queue.by().to_owned(),
             event: Event::Held { lane, reason },
         });
-        let file = self.writer.finish(held.as_slice())?;
+        let (file, mut image) = self.writer.finish(held.as_slice())?;
         if let Some(due) = self.due {
             set_mtime(&file, due).doing(|| format!("set the time of queue file {}", self.id))?;
+            // Which the commit log would not know.
+            image = None;
         }
         Ok(Sealed {
             id: self.id,
             lane: self.lane,
             file,
             aside: self.aside,
+            image,
         })
     }
 }

@@ -10,6 +10,7 @@
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use base::envelope::{Body, Ret};
 use base::{Doing, Fail, Recipient, ReversePath, Root};
@@ -39,7 +40,7 @@ pub struct Letter {
 #[derive(Debug)]
 pub struct Submission {
     id: QueueId,
-    dir: Dir,
+    dir: Arc<Dir>,
     writer: Option<Writer>,
     /// The name while it is being written, where it has one; it goes when this is dropped.
     unfinished: Option<String>,
@@ -100,7 +101,7 @@ impl Submission {
             .writer
             .take()
             .ok_or_else(|| Fail::temp(format!("submit {name}: handed in before")))?;
-        let file = writer.finish(&[])?;
+        let (file, _) = writer.finish(&[])?;
         // The directory's group, yubin, reads it.
         file.set_permissions(Permissions::from_mode(0o640))
             .doing(|| format!("submit {name}"))?;

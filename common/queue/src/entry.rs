@@ -18,10 +18,11 @@ use crate::content::Content;
 use crate::crash;
 use crate::dir::Dir;
 use crate::draft::set_mtime;
-use crate::event::{Event, Record};
+use crate::event::{Event, Intent, Record};
 use crate::file::Contents;
 use crate::frame::{self, Kind};
 use crate::id::QueueId;
+use crate::log::Log;
 use crate::origin::{Origin, Source};
 use crate::queue::{Lane, Place, Queue};
 use crate::state::RecipientState;
@@ -46,7 +47,32 @@ pub struct Entry {
     pub(crate) due: SystemTime,
     /// Data and name are known to be durable.
     pub(crate) durable: bool,
+    /// Its creator says so. Of any other a commit log may have a copy: what takes it from its lane is
+    /// noted there first.
+    pub(crate) marked: bool,
     pub(crate) failed: bool,
+}
+
+/// Appends that are in their journals, and not durable before [`announce`].
+#[derive(Debug)]
+pub struct Announcement {
+    log: Log,
+    id: QueueId,
+    record: Record,
+}
+
+/// Makes announced appends durable, all with one sync. After an error nobody knows: they are to be
+/// looked for before anything else.
+pub fn announce(announcements: Vec<Announcement>) -> Result<(), Fail> {
+    let Some(log) = announcements.first().map(|one| one.log.clone()) else {
+        return Ok(());
+    };
+    log.intents(
+        announcements
+            .into_iter()
+            .map(|one| (one.id, one.record))
+            .collect(),
+    )
 }
 
 impl Entry {
@@ -112,7 +138,6 @@ impl Entry {
 
     /// After an error nothing was recorded.
     pub(crate) fn journal(&mut self, events: &[Event]) -> Result<(), Fail> {
-        self.usable()?;
         let at = SystemTime::now();
         let by = self.queue.by().to_owned();
         let records: Vec<Record> = events
@@ -123,8 +148,14 @@ impl Entry {
                 event: event.clone(),
             })
             .collect();
+        self.journal_records(&records)
+    }
+
+    /// The same for what was recorded elsewhere before.
+    pub(crate) fn journal_records(&mut self, records: &[Record]) -> Result<(), Fail> {
+        self.usable()?;
         let mut bytes = Vec::new();
-        for record in &records {
+        for record in records {
             let sound = record.event.is_sound()
                 && frame::append(&mut bytes, Kind::Journal, &record.encode()).is_some();
             if !sound {
@@ -133,7 +164,7 @@ impl Entry {
         }
         self.append(bytes)?;
         crash::point("journal written");
-        for record in &records {
+        for record in records {
             self.contents.state.apply(record);
         }
         Ok(())
@@ -180,15 +211,66 @@ impl Entry {
         .doing(|| format!("set the time of queue file {}", self.id))
     }
 
-    /// Removes the message: every recipient is dealt with. The removal is durable a little later,
-    /// or after [`Queue::sync`]; what must not happen twice has to be in the journal before.
-    pub fn finish(self) -> Result<(), Fail> {
+    /// Announces an append: like [`Entry::record`], and with [`announce`] for what comes back it is
+    /// durable. Where no commit log is kept it is durable at once, and nothing comes back.
+    pub fn intend(&mut self, intent: Intent) -> Result<Option<Announcement>, Fail> {
+        let event = Event::Intent(intent);
+        let Some(log) = self.queue.ready_log().cloned() else {
+            return self.record_synced(&[event]).map(|()| None);
+        };
+        let record = Record {
+            at: SystemTime::now(),
+            by: self.queue.by().to_owned(),
+            event,
+        };
+        // Who dies finds it in the journal, who loses the power in the log.
+        self.journal_records(std::slice::from_ref(&record))?;
+        self.restore_due()?;
+        let id = self.id;
+        Ok(Some(Announcement { log, id, record }))
+    }
+
+    /// Removes the message: every recipient is dealt with, as the journal says. That is durable
+    /// before the file goes, and the file goes soon, at the latest at [`Queue::flush`]. A removal that
+    /// was not on the disk is done again after power loss, by the log's note or the journal.
+    pub fn finish(mut self) -> Result<(), Fail> {
         self.usable()?;
+        let (log, at_once) = match self.queue.ready_log() {
+            Some(log) => (Some(log.clone()), false),
+            None if self.marked => (None, true),
+            None => (self.queue.work_log()?.cloned(), true),
+        };
+        let Some(log) = log else {
+            self.sync()?;
+            return self.unlink();
+        };
+        let (lane, id) = (self.place_as_lane(), self.id);
+        let then = move |noted: Result<(), Fail>| {
+            if let Err(fail) = noted.and_then(|()| self.unlink()) {
+                log::error!("{id}: it stays in the queue, finished: {fail}");
+            }
+        };
+        log.finished(lane, id, Box::new(then));
+        if at_once {
+            log.flush();
+        }
+        Ok(())
+    }
+
+    fn unlink(self) -> Result<(), Fail> {
         let dir = self.queue.dir(self.place)?;
         dir.unlink(self.id.as_str())
             .doing(|| format!("remove {}", dir.name(self.id.as_str())))?;
         crash::point("entry unlinked");
         Ok(())
+    }
+
+    fn place_as_lane(&self) -> Lane {
+        match self.place {
+            Place::Local => Lane::Local,
+            Place::Relay => Lane::Relay,
+            Place::Drop | Place::Incoming | Place::Hold | Place::Damaged => self.lane,
+        }
     }
 
     /// Puts the message aside until [`Queue::release`].
@@ -233,6 +315,11 @@ impl Entry {
 
     /// A rename loses nothing at any point; both directories are durable before the lock goes.
     pub(crate) fn move_to(&self, place: Place) -> Result<(), Fail> {
+        if !self.marked
+            && let Some(log) = self.queue.work_log()?
+        {
+            log.left(self.id)?;
+        }
         let (from, to) = (self.queue.dir(self.place)?, self.queue.dir(place)?);
         to.take(from, &self.id).doing(|| {
             format!(

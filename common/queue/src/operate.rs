@@ -6,6 +6,7 @@
 use base::{Doing, Fail, Sysexit};
 
 use crate::claim::{Claim, Locked, lock};
+use crate::commit::is_marked;
 use crate::entry::{Entry, touch};
 use crate::id::QueueId;
 use crate::queue::{Lane, Place, Queue};
@@ -71,7 +72,15 @@ impl Queue {
             // Its owner's file: qrun can read it and nobody locks it.
             Place::Drop => None,
             _ => match lock(dir, id)? {
-                Locked::File(file, _) => Some(file),
+                Locked::File(file, stat) => {
+                    // Or the commit log brings it back.
+                    if !is_marked(stat.st_mode)
+                        && let Some(log) = self.work_log()?
+                    {
+                        log.left(*id)?;
+                    }
+                    Some(file)
+                }
                 Locked::Gone => return Ok(false),
                 Locked::Busy => return Err(busy(id)),
                 Locked::Strange => None,

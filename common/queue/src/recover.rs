@@ -33,6 +33,7 @@ impl Queue {
     /// Puts `incoming/` in order after a crash. Every runner calls it when it starts; it may run
     /// while everything else does, because what is being made is locked by its maker.
     pub fn recover(&self) -> Result<Recovered, Fail> {
+        self.recover_logs()?;
         let incoming = self.dir(Place::Incoming)?;
         let (mut ids, mut others) = (Vec::new(), Vec::new());
         incoming.names(|name| {

@@ -97,8 +97,9 @@ impl Writer {
         self.end.content_length + open as u64
     }
 
-    /// Writes END and what has happened already, and gives the file back.
-    pub(crate) fn finish(mut self, journal: &[Record]) -> Result<File, Fail> {
+    /// Writes END and what has happened already, and gives the file back, with all that is in it if it
+    /// was never too large for memory.
+    pub(crate) fn finish(mut self, journal: &[Record]) -> Result<(File, Option<Vec<u8>>), Fail> {
         self.close_chunk()?;
         self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
         let end = self.end.encode();
@@ -110,11 +111,14 @@ impl Writer {
                 self.failed = true;
             }
         }
+        let end = self.buffer.len();
         if self.journal {
             frame::append_room(&mut self.buffer, self.written, frame::ROOM);
         }
+        let whole = self.written == 0;
         self.put()?;
-        Ok(self.file)
+        self.buffer.truncate(end);
+        Ok((self.file, whole.then_some(self.buffer)))
     }
 
     fn close_chunk(&mut self) -> Result<(), Fail> {
@@ -141,7 +145,9 @@ impl Writer {
     /// Takes the buffer, all whole records, into the checksum and to the file.
     fn flush(&mut self) -> Result<(), Fail> {
         self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
-        self.put()
+        self.put()?;
+        self.buffer.clear();
+        Ok(())
     }
 
     fn put(&mut self) -> Result<(), Fail> {
@@ -154,7 +160,6 @@ impl Writer {
         let written = self.file.write_all(&self.buffer);
         self.failed = written.is_err();
         self.written += self.buffer.len() as u64;
-        self.buffer.clear();
         written.doing(|| format!("write queue file {}", self.name))
     }
 }
