@@ -51,7 +51,8 @@ impl Ending<'_> {
                 Outcome::Spread { children, to } => spread(&mut entry, recipient, children, &to)?,
             }
         }
-        entry.record_synced(&events)?;
+        // Made durable by what follows: a child, a move, the next attempt's time or the end.
+        entry.record(&events)?;
         lines.iter().for_each(Line::say);
         self.reporter.report(&mut entry, About::Failures)?;
         self.reporter.report(&mut entry, About::Deliveries)?;
@@ -71,6 +72,7 @@ impl Ending<'_> {
         if entry.recipients().iter().any(|r| r.outcome.is_pending()) {
             let soon = schedule::next(entry.arrived(), now, Trouble::Other);
             let due = due.unwrap_or(soon);
+            entry.sync()?;
             return entry.set_due(due).map(|()| Some(due));
         }
         entry.finish()?;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{Address, Doing, Fail, Status};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use queue::{Attempt, Entry, Event, Intent, QueueId};
+use queue::{Announcement, Attempt, Entry, Event, Intent, QueueId};
 
 use crate::header::Head;
 use crate::plan::Step;
@@ -81,11 +81,10 @@ impl Message {
         Some((state.recipient.address.clone(), entry.arrived()))
     }
 
-    /// Makes durable what is about to be appended.
-    pub(crate) fn intend(&self, intent: Intent) -> Result<(), Fail> {
-        self.inner()
-            .entry_mut()?
-            .record_synced(&[Event::Intent(intent)])
+    /// Announces what is about to be appended; durable with [`queue::announce`] of what comes back,
+    /// or at once.
+    pub(crate) fn intend(&self, intent: Intent) -> Result<Option<Announcement>, Fail> {
+        self.inner().entry_mut()?.intend(intent)
     }
 
     /// Notes a delivery that is durable in the mailbox. If that cannot be written, the intent still

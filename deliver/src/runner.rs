@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use account::Users;
 use base::{Config, Doing, Fail, Status};
 use bounce::Reporter;
-use queue::{Claim, Entry, Lane, Queue, QueueId, Watch};
+use queue::{Claim, Entry, Lane, Logging, Queue, QueueId, Watch};
 use rules::Router;
 use rules::aliases::Aliases;
 
@@ -79,6 +79,10 @@ impl Runner<'_> {
         let Some(_lane) = self.have_lane(mode, signals)? else {
             return Ok(());
         };
+        // The log of one run is not worth its making: notes alone go into one.
+        if mode == Mode::Daemon {
+            self.queue.keep_log(Logging::Works, self.config.commit_log);
+        }
         let recovered = self.queue.recover()?;
         if recovered != queue::Recovered::default() {
             log::info!("recovered: {recovered:?}");
@@ -120,6 +124,7 @@ impl Runner<'_> {
             });
             flight.wait(0);
             dispatch.close();
+            self.queue.flush();
             match air.helper.is_some_and(Helper::is_gone) {
                 true => Err(Fail::temp("the helper is gone: start deliver again")),
                 false => done,
@@ -212,6 +217,9 @@ impl Runner<'_> {
             self.refresh();
             let now = Instant::now();
             if now >= look {
+                self.queue
+                    .recover_logs()
+                    .unwrap_or_else(|fail| log::error!("{fail}"));
                 let next = self.round(air, Mode::Daemon, |_| true);
                 let next = next.unwrap_or_else(|fail| {
                     log::error!("{fail}");

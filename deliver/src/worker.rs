@@ -338,7 +338,8 @@ fn load(delivery: &Delivery) -> Result<Item, Fail> {
     })
 }
 
-/// Makes all intents durable, at the same time: the file system's journal commits once for many.
+/// Makes all intents durable: with one sync where there is a commit log, else at the same time, since
+/// the file system's journal commits once for many.
 fn announce(
     deliveries: &[Delivery],
     intents: &[Intent],
@@ -356,22 +357,42 @@ fn announce(
     if deliveries.len() != intents.len() {
         return Err(Fail::temp("the store announced another number of messages"));
     }
-    match (deliveries, intents) {
-        ([delivery], [intent]) => one(0, delivery, intent),
-        _ => std::thread::scope(|scope| {
-            let one = &one;
-            let threads: Vec<_> = deliveries
-                .iter()
-                .zip(intents)
-                .enumerate()
-                .map(|(i, (d, intent))| scope.spawn(move || one(i, d, intent)))
-                .collect();
-            let lost = || Err(Fail::temp("a thread of deliver ended early"));
-            threads
-                .into_iter()
-                .try_for_each(|t| t.join().unwrap_or_else(|_| lost()))
-        }),
+    let Some(((first, rest), (intent, intents))) =
+        deliveries.split_first().zip(intents.split_first())
+    else {
+        return Ok(());
+    };
+    let mut announced = Vec::new();
+    let rest = rest.iter().zip(intents).zip(1..);
+    match one(0, first, intent)? {
+        Some(logged) => {
+            announced.push(logged);
+            for ((delivery, intent), index) in rest {
+                announced.extend(one(index, delivery, intent)?);
+            }
+        }
+        None => {
+            announced = std::thread::scope(|scope| {
+                let one = &one;
+                let threads: Vec<_> = rest
+                    .map(|((d, intent), i)| scope.spawn(move || one(i, d, intent)))
+                    .collect();
+                let lost = || Err(Fail::temp("a thread of deliver ended early"));
+                let results = threads
+                    .into_iter()
+                    .map(|t| t.join().unwrap_or_else(|_| lost()));
+                results
+                    .filter_map(Result::transpose)
+                    .collect::<Result<_, _>>()
+            })?;
+        }
     }
+    queue::announce(announced).inspect_err(|_| {
+        let all = 0..deliveries.len();
+        mute.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(all);
+    })
 }
 
 /// The store's intent as the queue's journal keeps it. The note has what a redo needs: the address

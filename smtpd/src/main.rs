@@ -29,7 +29,7 @@ use dns::Resolve;
 use net::pool::Pool;
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
-use queue::Queue;
+use queue::{Logging, Queue};
 use tally::Tally;
 
 use crate::disowned::Handling;
@@ -77,6 +77,9 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     }
     let sockets = activate::listen(&listens, opts.inetd)?;
     let queue = Queue::open(&root)?;
+    if !activate::is_inetd(opts.inetd) {
+        queue.keep_log(Logging::Accepts, conf.commit_log);
+    }
     let dns = dns::open(&root, &conf)?;
     let prover = prover(&conf, &dns);
     let porter = porter(&root, &conf)?;

@@ -18,7 +18,7 @@ use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
 
 use crate::gate::{Facts, Gate, Login, Ruling, Stage, Tls, Visit};
-use crate::message::{Inspectors, Message, Sender};
+use crate::message::{Inspectors, Message, Sender, Whole};
 use crate::policy::Policy;
 use crate::porter::Porter;
 use crate::proof::Prover;
@@ -369,42 +369,55 @@ impl Connection {
         if message.is_apart() {
             let (handle, mut visit) = (control.handle(), self.visit.take());
             self.shared.gate.run(move || {
-                let result = inspect(message, &shared, visit.as_deref_mut());
-                handle.post(Done::Queued(result, visit));
+                let inspected = inspect(message, &shared, visit.as_deref_mut());
+                let told = move |result| handle.post(Done::Queued(result, visit));
+                match inspected {
+                    Ok(message) => enqueue(*message, &shared.queue, told),
+                    Err(refusal) => told(Err(refusal)),
+                }
             });
         } else {
-            control.job(move || Done::Queued(enqueue(message, &shared.queue), None));
+            let handle = control.handle();
+            control.work(move || {
+                enqueue(*message, &shared.queue, move |result| {
+                    handle.post(Done::Queued(result, None));
+                });
+            });
         }
     }
 }
 
-/// The last look at a message, and the end of its way in.
+/// The last look at a message.
 fn inspect(
     mut message: Box<Message>,
     shared: &Shared,
     visit: Option<&mut Visit>,
-) -> Result<Vec<Queued>, Reply> {
+) -> Result<Box<Message>, Reply> {
     let inspectors = Inspectors {
         prover: shared.prover.as_ref(),
         visit,
         route: &|address| shared.policy.judge_and_wait(address),
     };
     match message.inspect(&shared.queue, inspectors) {
-        Ok(None) => enqueue(message, &shared.queue),
+        Ok(None) => Ok(message),
         Ok(Some(refusal)) => Err(refusal),
         Err(fail) => Err(refusal(&fail)),
     }
 }
 
-/// The end of a message's way in: it is durable, or refused.
-fn enqueue(message: Box<Message>, queue: &Queue) -> Result<Vec<Queued>, Reply> {
-    let queued = message.finish(queue).and_then(|whole| {
-        if !whole.sealed.is_empty() {
-            queue.commit(whole.sealed)?;
-        }
-        Ok(whole.queued)
-    });
-    queued.map_err(|fail| refusal(&fail))
+/// The end of a message's way in: when `told` hears of it, it is durable or refused.
+fn enqueue(
+    message: Message,
+    queue: &Queue,
+    told: impl FnOnce(Result<Vec<Queued>, Reply>) + Send + 'static,
+) {
+    match message.finish(queue) {
+        Err(fail) => told(Err(refusal(&fail))),
+        Ok(Whole { sealed, queued }) if sealed.is_empty() => told(Ok(queued)),
+        Ok(Whole { sealed, queued }) => queue.commit_soon(sealed, move |done| {
+            told(done.map(|_| queued).map_err(|fail| refusal(&fail)));
+        }),
+    }
 }
 
 /// Our own fault is never the sender's: 4xx.

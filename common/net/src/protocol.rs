@@ -162,6 +162,11 @@ impl<D: Send + 'static> Control<'_, D> {
         self.pool.submit(move || handle.post(job()));
     }
 
+    /// Runs `work` on the pool; its answer, if it has one, comes by a [`Handle`].
+    pub fn work(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.pool.submit(work);
+    }
+
     /// For answers from elsewhere.
     pub fn handle(&self) -> Handle<D> {
         Handle {

@@ -235,6 +235,11 @@ pub const KEYS: &[Key] = &[
         "64M",
         "octets that must stay free on the queue's disk",
     ),
+    key(
+        "COMMIT_LOG",
+        "8M",
+        "size of a file of the commit log; 0 syncs each message by itself",
+    ),
     key("QUEUE_LIFETIME", "5d", "how long delivery is tried"),
     key("MIN_BACKOFF", "5m", "the shortest pause between attempts"),
     key("MAX_BACKOFF", "1h", "the longest pause between attempts"),

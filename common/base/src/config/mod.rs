@@ -111,6 +111,8 @@ pub struct Config {
     pub min_free_space: u64,
 
     // The queue
+    /// Octets of one file of the commit log; 0 for none.
+    pub commit_log: u64,
     pub queue_lifetime: Duration,
     pub min_backoff: Duration,
     pub max_backoff: Duration,
@@ -240,6 +242,7 @@ impl Config {
             recipient_limit: get.one("RECIPIENT_LIMIT", value::count)?,
             hop_limit: get.one("HOP_LIMIT", value::count)?,
             min_free_space: get.one("MIN_FREE_SPACE", value::size)?,
+            commit_log: get.one("COMMIT_LOG", value::log_size)?,
             queue_lifetime: time("QUEUE_LIFETIME")?,
             min_backoff: time("MIN_BACKOFF")?,
             max_backoff: time("MAX_BACKOFF")?,

@@ -229,6 +229,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(bad)
 }
 
+/// Of a file of the commit log: 0, or what holds more than one message and less than a disk.
+pub(super) fn log_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Ok(0),
+        size if (64 << 10..=1 << 30).contains(&size) => Ok(size),
+        _ => Err("is not between 64K and 1G, and not 0".into()),
+    }
+}
+
 /// `30s`, `5m`, `4h`, `5d`, `1w`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "is no time, write 30s, 5m, 4h or 5d".to_owned();
@@ -419,6 +428,9 @@ mod tests {
     fn sizes_and_times_have_units() {
         assert_eq!(size("50M"), Ok(50 << 20));
         assert_eq!(size("7"), Ok(7));
+        assert_eq!(log_size("0"), Ok(0));
+        assert_eq!(log_size("64K"), Ok(64 << 10));
+        assert!(log_size("63K").is_err() && log_size("2G").is_err());
         assert!(size("99999999999G").is_err());
         assert_eq!(duration("5d"), Ok(Duration::from_secs(432_000)));
         assert!(duration("999999w").is_err());

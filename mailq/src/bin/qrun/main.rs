@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use base::{Config, Fail, Root, privilege};
 use getopts::{Options, ParsingStyle};
-use queue::Queue;
+use queue::{Logging, Queue};
 
 use crate::runner::{Mode, Runner};
 use crate::signing::Signing;
@@ -118,6 +118,10 @@ fn run(mode: Mode, file: Option<PathBuf>) -> Result<(), Fail> {
     let config = Config::load(&root, file.as_deref())?;
     let queue = Queue::open(&root)?;
     privilege::drop_to(&root, privilege::QUEUE_USER)?;
+    // The log of one run is not worth its making: notes alone go into one.
+    if mode == Mode::Daemon {
+        queue.keep_log(Logging::Works, config.commit_log);
+    }
     let world = World::new(&root, &config)?;
     let reload = move || {
         let config = Config::load(&root, file.as_deref())?;

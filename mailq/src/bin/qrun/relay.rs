@@ -279,7 +279,13 @@ impl<'a> Relay<'a> {
             self.append(some)?;
         }
         let is_final = |event: &Event| !matches!(event, Event::Deferred { .. });
-        if events.iter().any(is_final) {
+        // The end of a message is durable by itself.
+        let goes_on = self
+            .entry
+            .recipients()
+            .iter()
+            .any(|s| s.outcome.is_pending());
+        if goes_on && events.iter().any(is_final) {
             self.entry.sync()?;
         }
         Ok(())

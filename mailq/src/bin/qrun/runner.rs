@@ -85,10 +85,13 @@ impl Runner {
         if recovered != queue::Recovered::default() {
             log::info!("recovered: {recovered:?}");
         }
-        match self.mode {
+        let queue = self.queue.clone();
+        let done = match self.mode {
             Mode::Once => self.once(),
             Mode::Daemon => self.serve(),
-        }
+        };
+        queue.flush();
+        done
     }
 
     /// Takes in and tries everything once, also what comes of that. What cannot be taken in, with a
@@ -252,6 +255,9 @@ impl Runner {
                 }
             }
             if Instant::now() >= next_scan {
+                self.queue
+                    .recover_logs()
+                    .unwrap_or_else(|fail| log::error!("{fail}"));
                 let took = self.scan();
                 next_scan = Instant::now() + SCAN.max(took.saturating_mul(20));
             }
