@@ -6,10 +6,8 @@ use std::process::Command;
 use tests::smtp::Smtp;
 use tests::{Host, wait_for};
 
-#[test]
-fn the_syncs_stand_before_the_250() {
-    let mut host = Host::new("");
-    host.start("smtpd");
+/// What smtpd does for one message.
+fn traced(host: &mut Host) -> String {
     let trace = host.path("trace");
     let mut strace = Command::new("strace")
         .args([
@@ -18,7 +16,7 @@ fn the_syncs_stand_before_the_250() {
             "-s",
             "64",
             "-e",
-            "trace=fdatasync,fsync,linkat,write,sendto,writev",
+            "trace=fdatasync,fsync,syncfs,linkat,write,pwrite64,sendto,writev",
             "-o",
         ])
         .arg(&trace)
@@ -48,11 +46,20 @@ fn the_syncs_stand_before_the_250() {
     });
     host.kill9("smtpd");
     strace.wait().unwrap();
-    let text = fs::read_to_string(&trace).unwrap();
-    let at = |what: &str| {
-        let found = text.lines().position(|l| l.contains(what));
-        found.unwrap_or_else(|| panic!("no {what} in\n{text}"))
-    };
+    fs::read_to_string(&trace).unwrap()
+}
+
+fn at(text: &str, what: &str) -> usize {
+    let found = text.lines().position(|l| l.contains(what));
+    found.unwrap_or_else(|| panic!("no {what} in\n{text}"))
+}
+
+#[test]
+fn the_syncs_stand_before_the_250() {
+    let mut host = Host::new("COMMIT_LOG=0\n");
+    host.start("smtpd");
+    let text = traced(&mut host);
+    let at = |what| at(&text, what);
     let acknowledged = at("queued as");
     let file = at("fdatasync(");
     let link = at("linkat(");
@@ -64,4 +71,33 @@ fn the_syncs_stand_before_the_250() {
         link < file && file < directory && directory < acknowledged,
         "{text}"
     );
+}
+
+#[test]
+fn with_a_commit_log_its_sync_stands_before_the_250_and_no_other() {
+    let mut host = Host::new("");
+    host.start("smtpd");
+    // The first message has the log made.
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    smtp.ask("EHLO test").unwrap();
+    let to = ["alice@yubin.test"];
+    smtp.message("bob@yubin.test", &to, "Subject: x\r\n\r\nx\r\n")
+        .unwrap();
+    wait_for("the log", || {
+        let mut dir = fs::read_dir(host.path("var/spool/yubin/log")).unwrap();
+        dir.next().map(|_| ())
+    });
+    let text = traced(&mut host);
+    let written = text
+        .lines()
+        .position(|l| l.contains("pwrite64(") && l.contains("/log/"));
+    let written = written.unwrap_or_else(|| panic!("nothing in the log:\n{text}"));
+    let synced = at(&text, "fdatasync(");
+    let acknowledged = at(&text, "queued as");
+    assert!(written < synced && synced < acknowledged, "{text}");
+    let syncs = text
+        .lines()
+        .take(acknowledged)
+        .filter(|l| l.contains("sync(") || l.contains("syncfs("));
+    assert_eq!(syncs.count(), 1, "{text}");
 }
