@@ -8,6 +8,7 @@
 //! What a door must keep to: an answer within [`PATIENCE`], whatever the other side does; all that it
 //! keeps is bounded.
 
+pub(crate) mod checks;
 mod content;
 pub(crate) mod dnsbl;
 mod facts;

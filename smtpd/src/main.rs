@@ -33,7 +33,7 @@ use queue::{Logging, Queue};
 use tally::Tally;
 
 use crate::disowned::Handling;
-use crate::gate::Gate;
+use crate::gate::{Gate, checks};
 use crate::policy::{Exists, Policy, Tables, Told};
 use crate::porter::Porter;
 use crate::proof::Prover;
@@ -69,6 +69,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let conf = Config::load(&root, opts.config.as_deref())?;
     let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
     let tables = Tables::open(&conf)?;
+    let checks = checks::Tables::open(&conf)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         Users::open(&root, &conf)?;
@@ -89,7 +90,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     for (address, service) in sockets.addresses() {
         log::info!("listening on {address} ({service})");
     }
-    let gate = Gate::new(doors(&conf, &dns, &queue));
+    let gate = Gate::new(doors(&conf, &dns, checks, &queue));
     let shared = Arc::new(Shared {
         terms: Arc::new(terms(&conf, checkpw.mechanisms().to_vec())),
         policy: Arc::new(Policy::new(
@@ -144,7 +145,12 @@ fn prover(conf: &Config, dns: &Arc<dyn Resolve>) -> Option<Prover> {
 }
 
 /// The doors of all sessions, in the order in which they are asked.
-fn doors(conf: &Config, dns: &Arc<dyn Resolve>, queue: &Queue) -> Vec<gate::Maker> {
+fn doors(
+    conf: &Config,
+    dns: &Arc<dyn Resolve>,
+    checks: Option<checks::Tables>,
+    queue: &Queue,
+) -> Vec<gate::Maker> {
     let lookups = Pool::new(LOOKUPS);
     let mut doors = Vec::new();
     if conf.client_names {
@@ -154,6 +160,7 @@ fn doors(conf: &Config, dns: &Arc<dyn Resolve>, queue: &Queue) -> Vec<gate::Make
         let (lists, limit) = (&conf.dnsbl, conf.dnsbl_limit);
         doors.push(gate::dnsbl::maker(lists, limit, Arc::clone(dns), lookups));
     }
+    doors.extend(checks.map(|tables| checks::maker(tables, queue.clone())));
     doors.extend(gate::milter::makers(conf, queue));
     doors
 }

@@ -14,7 +14,7 @@ const MAX_FILE: u64 = 64 << 20;
 /// It is looked at no more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-type Parse<T> = fn(&Path, &str) -> Result<T, Fail>;
+pub(crate) type Parse<T> = fn(&Path, &str) -> Result<T, Fail>;
 /// Device, inode, size and time; nothing where there is no file.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 

@@ -147,3 +147,70 @@ fn lists_in_dns_say_who_is_not_wanted() {
     // Nor does it wait for the greeting.
     assert!(rcpt(&host).starts_with("250"));
 }
+
+/// yubin-checks(5)
+#[test]
+fn patterns_decide_what_becomes_of_a_message() {
+    let header = "/^Subject: .*money/ REJECT 5.7.1 no money\n/^Subject: odd/ HOLD odd subject\n\
+                  /^X-Secret:/ IGNORE\n/^Subject: (re): (.*)/ REPLACE Subject: $2 ($1)\n\
+                  /^X-Copy:/ BCC bob@yubin.test\n/^X-Old:/ REDIRECT bob@yubin.test\n";
+    let body = "/^bad line/ REJECT\n/^last/ PREPEND but one\n/^swear/ REPLACE say\n";
+    let files = [("header", header), ("body", body)];
+    let host = host(
+        "HEADER_CHECKS=/etc/yubin/header\nBODY_CHECKS=/etc/yubin/body\n",
+        "",
+        &files,
+    );
+    let mut smtp = hello(&host);
+    let mut send = |text: &str| {
+        let to = ["alice@yubin.test"];
+        smtp.message("x@else.where", &to, text).unwrap()
+    };
+    let reply = send("Subject: easy\r\n Money\r\n\r\nx\r\n");
+    assert!(reply.starts_with("550 5.7.1 no money"), "{reply}");
+    let reply = send("Subject: x\r\n\r\nx\r\nbad line\r\n");
+    assert!(
+        reply.starts_with("550 5.7.1 Message content rejected"),
+        "{reply}"
+    );
+    let reply = send("Subject: odd\r\n\r\nx\r\n");
+    let id = reply.trim_end().rsplit(' ').next().unwrap();
+    wait_for("the message to be held", || {
+        let shown = host.ok("mailq", &[], b"");
+        (shown.contains(id) && shown.contains("odd subject")).then_some(())
+    });
+    // More than memory holds.
+    let long = "swear by it\r\n".to_owned() + &"all work\r\n".repeat(20_000);
+    send(&format!(
+        "Subject: Re: it\r\nX-Secret: 1\r\n\r\nlast\r\n{long}end\r\n"
+    ));
+    let mbox = host.wait_for_mail("alice", 1);
+    let long = long.replace("swear by it", "say").replace("\r\n", "\n");
+    let head = mbox.get(..800).unwrap();
+    let field = "Subject: it (Re)\n";
+    assert!(head.contains(field) && !head.contains("X-Secret"), "{head}");
+    let body = format!("\n\nbut one\nlast\n{long}end\n");
+    assert!(mbox.contains(&body), "{head}");
+    send("Subject: both\r\nX-Copy: 1\r\n\r\nx\r\n");
+    host.wait_for_mail("alice", 2);
+    host.wait_for_mail("bob", 1);
+    send("Subject: other\r\nX-Old: 1\r\n\r\nx\r\n");
+    let bob = host.wait_for_mail("bob", 2);
+    assert!(bob.contains("Subject: other"), "{bob}");
+    assert!(!host.mbox("alice").contains("Subject: other"));
+
+    let log = host.log();
+    for want in [
+        ": reject: header Subject: easy Money from unknown[127.0.0.1]; from=<x@else.where> \
+         helo=<stranger>: 5.7.1 no money",
+        ": reject: body, rule in line 1, from unknown[127.0.0.1]",
+        ": hold: header Subject: odd from unknown[127.0.0.1]",
+    ] {
+        assert!(log.contains(want), "{want}: {log}");
+    }
+    assert!(!log.contains("bad line"), "{log}");
+    host.write("etc/yubin/body", "/(/ REJECT\n");
+    let out = host.run("smtpd", &["-n"], b"");
+    assert_eq!(out.status.code(), Some(78), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("body:1: /(/: unclosed group"));
+}

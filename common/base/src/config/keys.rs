@@ -161,6 +161,12 @@ pub const KEYS: &[Key] = &[
         "mail filters that smtpd asks: unix:/path or inet:host:port",
     ),
     key(
+        "HEADER_CHECKS",
+        "",
+        "a file of patterns for header fields, and what becomes of the message",
+    ),
+    key("BODY_CHECKS", "", "the same for the lines of bodies"),
+    key(
         "AUTHENTICATION_RESULTS",
         "yes",
         "whether the signatures of strangers' mail are looked at",

@@ -79,6 +79,8 @@ pub struct Config {
     pub access_file: PathBuf,
     /// In the order in which they are asked.
     pub milters: Vec<Milter>,
+    pub header_checks: Option<PathBuf>,
+    pub body_checks: Option<PathBuf>,
     pub authentication_results: bool,
     pub dmarc: Dmarc,
     /// With those below them.
@@ -219,6 +221,8 @@ impl Config {
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
             milters: get.one("MILTERS", |list| milter::milters(list, root))?,
+            header_checks: get.optional("HEADER_CHECKS", |p| Ok(root.path(p)))?,
+            body_checks: get.optional("BODY_CHECKS", |p| Ok(root.path(p)))?,
             authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
             dmarc: get.one("DMARC", value::dmarc)?,
             arc_trust: get.list("ARC_TRUST", value::domain)?,
