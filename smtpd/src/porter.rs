@@ -49,6 +49,15 @@ pub(crate) enum Account {
     },
 }
 
+/// How much of something a network may do, and what it is told when that is over, and while it is
+/// shut out.
+struct Limit {
+    what: &'static str,
+    rate: Option<Rate>,
+    over: Reply,
+    shut_out: Reply,
+}
+
 /// See the module.
 pub(crate) struct Porter {
     tally: Tally,
@@ -137,19 +146,35 @@ impl Porter {
         if submission && let Some(standing) = self.shut_out_of_logins(ip, now) {
             return Err(self.refusal(&reply::LOGINS_SHUT_OUT, standing));
         }
-        let rate = self.connections;
-        self.spend(ip, "connections", rate, &reply::RATE_CONNECTIONS, now)
+        let limit = Limit {
+            what: "connections",
+            rate: self.connections,
+            over: reply::RATE_CONNECTIONS,
+            shut_out: reply::SHUT_OUT,
+        };
+        self.spend(ip, &limit, now)
     }
 
     /// A stranger begins a message.
     pub(crate) fn sender(&self, ip: IpAddr, now: SystemTime) -> Answer {
-        self.spend(ip, "messages", self.messages, &reply::RATE_MESSAGES, now)
+        let limit = Limit {
+            what: "messages",
+            rate: self.messages,
+            over: reply::RATE_MESSAGES,
+            shut_out: reply::RATE_MESSAGES,
+        };
+        self.spend(ip, &limit, now)
     }
 
     /// He names a recipient, whoever that is.
     pub(crate) fn recipient(&self, ip: IpAddr, now: SystemTime) -> Answer {
-        let rate = self.recipients;
-        self.spend(ip, "recipients", rate, &reply::RATE_RECIPIENTS, now)
+        let limit = Limit {
+            what: "recipients",
+            rate: self.recipients,
+            over: reply::RATE_RECIPIENTS,
+            shut_out: reply::RATE_RECIPIENTS,
+        };
+        self.spend(ip, &limit, now)
     }
 
     /// Whether he has to come again with a message from this sender to a recipient of ours.
@@ -224,20 +249,16 @@ impl Porter {
         Account::WithinLimits
     }
 
-    fn spend(
-        &self,
-        ip: IpAddr,
-        what: &'static str,
-        rate: Option<Rate>,
-        over: &Reply,
-        now: SystemTime,
-    ) -> Answer {
+    fn spend(&self, ip: IpAddr, limit: &Limit, now: SystemTime) -> Answer {
+        let what = limit.what;
         let penalties = login::network("penalties", self.prefixes, ip);
         let standing = self.tally.standing(&penalties, now);
         if standing.is_shut_out() {
-            return Err(self.refusal(over, standing));
+            return Err(self.refusal(&limit.shut_out, standing));
         }
-        let Some(rate) = rate else { return Ok(()) };
+        let Some(rate) = limit.rate else {
+            return Ok(());
+        };
         let key = login::network(what, self.prefixes, ip);
         let Err(spent) = self.tally.spend(&key, rate, 1, now) else {
             return Ok(());
@@ -252,7 +273,7 @@ impl Porter {
         );
         let wait = standing.shut_out.max(spent.wait);
         Err(Refusal {
-            reply: over.wait(wait),
+            reply: limit.over.wait(wait),
             after: self.delay(standing),
         })
     }

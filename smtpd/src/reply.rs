@@ -163,6 +163,11 @@ pub(crate) const RATE_CONNECTIONS: Reply = Reply::new(
     Status::new(4, 7, 0),
     "Too many connections from your network",
 );
+pub(crate) const SHUT_OUT: Reply = Reply::new(
+    421,
+    Status::new(4, 7, 0),
+    "Your network has done too much lately",
+);
 pub(crate) const LOGINS_SHUT_OUT: Reply = Reply::new(
     421,
     Status::new(4, 7, 0),
