@@ -1,11 +1,15 @@
 //! smtpd with mail filters that others wrote: pymilter on libmilter, OpenDKIM, rspamd.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tests::foreign::python;
@@ -334,30 +338,109 @@ fn who_says_that_he_is_at_work_is_waited_for() {
     assert!(answer.starts_with("250"), "{answer}");
 }
 
+/// A milter of our own for what those of others cannot: it answers nothing but the terms and the end
+/// of a message, and each with what it is given, after a while.
+fn odd_milter(terms: &'static [u8], end: &'static [u8], after: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = move |mut stream: TcpStream| -> std::io::Result<()> {
+        loop {
+            let mut head = [0; 5];
+            stream.read_exact(&mut head)?;
+            let length = u32::from_be_bytes(*head.first_chunk().unwrap()) as usize;
+            let mut data = vec![0; length - 1];
+            stream.read_exact(&mut data)?;
+            match head[4] {
+                b'O' => stream.write_all(terms)?,
+                b'E' => {
+                    std::thread::sleep(after);
+                    stream.write_all(end)?;
+                }
+                _ => {}
+            }
+        }
+    };
+    small_thread(move || {
+        for stream in listener.incoming().flatten() {
+            small_thread(move || serve(stream).ok());
+        }
+    });
+    port
+}
+
+fn small_thread<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    small.spawn(run).unwrap()
+}
+
+/// Version 6, no actions, and no answer to anything but the end of a message.
+const SILENT: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\x0f\xf0\x80";
+
 #[test]
-fn a_slow_milter_stops_nobody_else() {
-    let (host, _milter) = scripted("content_timeout=30s");
+fn a_thousand_sessions_wait_for_a_slow_milter_and_nobody_else_does() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let milter = odd_milter(SILENT, b"\0\0\0\x01c", Duration::from_secs(2));
+    let mut host = Host::new(&format!("MILTERS=inet:127.0.0.1:{milter}\n"));
+    host.start("smtpd");
+    let mut watcher = hello(host.smtp);
     let port = host.smtp;
-    let began = Instant::now();
-    let slow: Vec<_> = (0..20)
+    let all = Arc::new(Barrier::new(1001));
+    let sessions: Vec<_> = (0..1000)
         .map(|_| {
-            std::thread::spawn(move || {
+            let all = Arc::clone(&all);
+            small_thread(move || {
                 let mut smtp = hello(port);
-                smtp.message("sleep@yubin.test", &["alice@yubin.test"], MAIL)
+                all.wait();
+                smtp.message("ann@yubin.test", &["alice@yubin.test"], MAIL)
             })
         })
         .collect();
-    std::thread::sleep(Duration::from_secs(1));
-    let quick = Instant::now();
-    let mut smtp = hello(port);
-    assert!(smtp.ask("NOOP").unwrap().starts_with("250"));
-    assert!(quick.elapsed() < Duration::from_secs(2), "the loop waits");
-    for thread in slow {
-        let answer = thread.join().unwrap().unwrap();
+    all.wait();
+    let mut worst = Duration::ZERO;
+    while !sessions.iter().all(|session| session.is_finished()) {
+        let asked = Instant::now();
+        // NOOP asks nobody; more than a hundred would end the session.
+        watcher.ask("NOOP").unwrap();
+        worst = worst.max(asked.elapsed());
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for session in sessions {
+        let answer = session.join().unwrap().unwrap();
         assert!(answer.starts_with("250"), "{answer}");
     }
-    // Side by side, not one after the other.
-    assert!(began.elapsed() < Duration::from_secs(40));
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid("smtpd"))).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak
+        .and_then(|rest| rest.split_whitespace().next())
+        .unwrap();
+    println!("peak {peak} kB, longest NOOP {worst:?}");
+    assert!(peak.parse::<u64>().unwrap() < 100_000, "{peak} kB");
+    assert!(worst < Duration::from_secs(2), "the loop waits: {worst:?}");
+}
+
+#[test]
+fn what_is_no_milter_is_none() {
+    let changes: &[u8] = b"\0\0\0\x06hX\0y\0\0\0\0\0\x01c";
+    for (terms, end) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &b""[..]),
+        (b"\xff\xff\xff\xffO", b""),
+        (b"\0\0\0\x0dO\0\0\0\x07\0\0\0\0\0\0\0\0", b""),
+        (SILENT, b"\0\0\0\x01!"),
+        (SILENT, b"\0\0\0\0"),
+        // A header field that it did not announce.
+        (SILENT, changes),
+    ] {
+        let milter = odd_milter(terms, end, Duration::ZERO);
+        let mut host = Host::new(&format!("MILTERS=inet:127.0.0.1:{milter}\n"));
+        host.start("smtpd");
+        let answer = send(&host, "ann");
+        assert!(answer.starts_with("451 4.7.1"), "{end:?}: {answer}");
+        let log = host.log();
+        assert!(log.contains(": it sent "), "{log}");
+    }
 }
 
 #[test]
@@ -377,7 +460,7 @@ fn opendkim_signs_what_our_users_send() {
     let mut command = Command::new("/usr/sbin/opendkim");
     command.arg("-f").arg("-x").arg(&conf);
     let _milter = Milter::start(&mut command, || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     for program in ["smtpd", "deliver"] {
         host.start(program);

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 pub const ABORT: u8 = b'A';
 /// Ends the conversation; no answer.
 pub const QUIT: u8 = b'Q';
-/// Ends the connection that is talked about, and begins with another; no answer.
-pub const NEXT: u8 = b'K';
 
 /// Who connected: the name that was found for him, and from where; `None` for no IP address.
 pub fn connect(name: &str, from: Option<SocketAddr>) -> Vec<u8> {

@@ -190,7 +190,7 @@ impl Visitor {
         let refusal = match verdict {
             Verdict::Continue => return Ruling::default(),
             Verdict::Accept => {
-                self.log("accept", stage, facts, "");
+                log::debug!("milter {}: accepts", escape(&self.filter.milter.name));
                 if matches!(stage, Stage::Client | Stage::Hello) {
                     self.state = State::Over;
                 }
@@ -283,7 +283,7 @@ fn show(
     mail: &mut Mail,
     facts: &Facts,
 ) -> Result<(Verdict, Option<String>), Trouble> {
-    let header = changes::shown(mail);
+    let header = changes::shown(mail).map_err(Trouble::Ours)?;
     let mut changes = Changes::new(&filter.queue, filter.size_limit);
     let body = &mut mail.content.body;
     body.rewind().map_err(Trouble::Ours)?;
