@@ -59,7 +59,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     };
     let root = Root::from_env();
     let conf = Config::load(&root, opts.config.as_deref())?;
-    let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
+    let acceptor = Acceptor::configured(&conf)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         base::say("configuration good");
@@ -91,6 +91,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     });
     let options = net::Options {
         acceptor,
+        people: &[IMAP, IMAPS],
         max_connections: conf.max_connections,
         max_per_client: conf.max_connections_per_client,
         busy: b"* BYE [LIMIT] Too many connections, try again later\r\n",

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use account::{Checkpw, Service, Users};
+use account::{Checkpw, Service};
 use base::{Config, Fail, Root, log as logging, privilege};
 use net::tls::Acceptor;
 use net::{Encryption, Listen, Opts, activate, poll};
@@ -35,10 +35,10 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     };
     let root = Root::from_env();
     let config = Config::load(&root, opts.config.as_deref())?;
-    let acceptor = Acceptor::open_if_there(&config.tls_cert_file, &config.tls_key_file)?;
+    let acceptor = Acceptor::configured(&config)?;
     let listens = listens(&config, acceptor.is_some());
     if opts.check {
-        Users::open(&root, &config)?;
+        account::server::check(&root, &config, Service::Pop3)?;
         base::say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,6 +52,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
     }
     let options = net::Options {
         acceptor,
+        people: &[POP3, POP3S],
         max_connections: config.max_connections,
         max_per_client: config.max_connections_per_client,
         busy: b"-ERR [SYS/TEMP] too many connections, try again later\r\n",

@@ -467,6 +467,7 @@ fn channel(info: &TlsInfo) -> Channel {
     Channel {
         exporter: info.exporter,
         end_point: info.end_point.clone(),
+        certificate: info.client_certificate,
     }
 }
 

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use account::{Answer, Checkpw, Mechanism, Request, Service, Users};
+use account::{Answer, Checkpw, Mechanism, Request, Service};
 use base::{Config, Fail, Root, log as logging, privilege, say};
 use dns::Resolve;
 use net::pool::Pool;
@@ -67,12 +67,12 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
 fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let root = Root::from_env();
     let conf = Config::load(&root, opts.config.as_deref())?;
-    let acceptor = Acceptor::open_if_there(&conf.tls_cert_file, &conf.tls_key_file)?;
+    let acceptor = Acceptor::configured(&conf)?;
     let tables = Tables::open(&conf)?;
     let checks = checks::Tables::open(&conf)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
-        Users::open(&root, &conf)?;
+        account::server::check(&root, &conf, Service::Smtp)?;
         say("configuration good");
         return Ok(ExitCode::SUCCESS);
     }
@@ -110,6 +110,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     });
     let options = net::Options {
         acceptor,
+        people: &[SUBMISSION, SMTPS],
         max_connections: conf.max_connections,
         max_per_client: conf.max_connections_per_client,
         busy: b"421 4.3.2 Too many connections, try again later\r\n",

@@ -557,6 +557,7 @@ impl Connection {
         self.session.bind(Channel {
             exporter: info.exporter,
             end_point: info.end_point.clone(),
+            certificate: info.client_certificate,
         });
     }
 }

@@ -10,6 +10,8 @@ pub struct Channel {
     pub exporter: Option<[u8; 32]>,
     /// `tls-server-end-point` (RFC 5929 4).
     pub end_point: Option<Vec<u8>>,
+    /// SHA-256 of the client's certificate, which TLS has verified.
+    pub certificate: Option<[u8; 32]>,
 }
 
 impl Channel {
@@ -36,7 +38,9 @@ impl Channel {
         private: bool,
     ) -> impl Iterator<Item = Mechanism> + 'a {
         all.iter().copied().filter(move |mechanism| {
-            (private || !mechanism.is_plaintext()) && (self.binds() || !mechanism.is_bound())
+            (private || !mechanism.is_plaintext())
+                && (self.binds() || !mechanism.is_bound())
+                && (self.certificate.is_some() || *mechanism != Mechanism::External)
         })
     }
 }
@@ -56,17 +60,19 @@ mod tests {
             end_point: Some(vec![1; 32]),
             ..Channel::default()
         };
-        let all =
-            "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN";
+        let certificate = Channel {
+            certificate: Some([1; 32]),
+            ..Channel::default()
+        };
+        let bearer = "OAUTHBEARER XOAUTH2 PLAIN LOGIN";
+        let scram = "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5";
+        let plus = format!("SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS {scram} {bearer}");
         let table = [
-            (&bare, false, "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5"),
-            (
-                &bare,
-                true,
-                "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
-            ),
-            (&exporter, true, all),
-            (&end_point, true, all),
+            (&bare, false, scram.to_owned()),
+            (&bare, true, format!("{scram} {bearer}")),
+            (&exporter, true, plus.clone()),
+            (&end_point, true, plus),
+            (&certificate, true, format!("EXTERNAL {scram} {bearer}")),
         ];
         for (channel, private, want) in table {
             let names: Vec<_> = channel

@@ -5,14 +5,18 @@
 //! "go on", "no", or a [`Grant`]. With the grant comes the way to the user's mail, so that a front
 //! never names a user whose mail it wants.
 
+mod cert_users;
 mod channel;
 mod client;
 mod message;
 mod passwd;
+pub mod password;
+mod program;
 mod salt;
 pub mod sasl;
 pub mod secret;
 pub mod server;
+mod token;
 mod user;
 mod users;
 pub mod verifier;

@@ -133,8 +133,9 @@ pub(crate) fn encode_request(id: u64, request: &Request) -> Vec<Vec<u8>> {
                 b"begin",
                 &conversation.to_be_bytes(),
                 mechanism.name().as_bytes(),
-                channel.exporter.as_ref().map_or(&[], <[u8; 32]>::as_slice),
+                hash(channel.exporter.as_ref()),
                 channel.end_point.as_deref().unwrap_or_default(),
+                hash(channel.certificate.as_ref()),
             ]);
             if let Some(initial) = initial {
                 add(&[initial]);
@@ -171,21 +172,26 @@ pub(crate) fn decode_request(parts: &[Vec<u8>]) -> Option<(u64, Request)> {
     let (id, rest) = parts.split_first()?;
     let (verb, rest) = rest.split_first()?;
     let request = match (verb.as_slice(), rest) {
-        (b"begin", [conversation, mechanism, exporter, end_point, initial @ ..])
-            if initial.len() <= 1 =>
-        {
-            Request::Begin {
-                conversation: number(conversation)?,
-                mechanism: Mechanism::parse(std::str::from_utf8(mechanism).ok()?)?,
-                channel: Channel {
-                    exporter: optional(exporter)
-                        .map(|octets| octets.try_into().ok())
-                        .map_or(Some(None), |octets| octets.map(Some))?,
-                    end_point: optional(end_point).map(<[u8]>::to_vec),
-                },
-                initial: initial.first().cloned(),
-            }
-        }
+        (
+            b"begin",
+            [
+                conversation,
+                mechanism,
+                exporter,
+                end_point,
+                certificate,
+                initial @ ..,
+            ],
+        ) if initial.len() <= 1 => Request::Begin {
+            conversation: number(conversation)?,
+            mechanism: Mechanism::parse(std::str::from_utf8(mechanism).ok()?)?,
+            channel: Channel {
+                exporter: unhash(exporter)?,
+                end_point: optional(end_point).map(<[u8]>::to_vec),
+                certificate: unhash(certificate)?,
+            },
+            initial: initial.first().cloned(),
+        },
         (b"continue", [conversation, response]) => Request::Continue {
             conversation: number(conversation)?,
             response: response.clone(),
@@ -307,6 +313,18 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
+fn hash(octets: Option<&[u8; 32]>) -> &[u8] {
+    octets.map_or(&[], <[u8; 32]>::as_slice)
+}
+
+/// What [`hash`] made; `None` for what it did not.
+fn unhash(octets: &[u8]) -> Option<Option<[u8; 32]>> {
+    match optional(octets) {
+        Some(octets) => octets.try_into().ok().map(Some),
+        None => Some(None),
+    }
+}
+
 /// What is empty where there is none.
 fn optional(octets: &[u8]) -> Option<&[u8]> {
     (!octets.is_empty()).then_some(octets)
@@ -329,6 +347,7 @@ mod tests {
                 channel: Channel {
                     exporter: Some([7; 32]),
                     end_point: Some(vec![8; 48]),
+                    certificate: Some([9; 32]),
                 },
                 initial: None,
             },

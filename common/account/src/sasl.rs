@@ -1,9 +1,10 @@
-//! The SASL exchanges as pure machines: SCRAM and SCRAM-PLUS (RFC 5802), CRAM-MD5 (RFC 2195), PLAIN (RFC 4616) and
-//! LOGIN. What they give is a claim; whether it holds is [`crate::server`]'s work.
+//! The SASL exchanges as pure machines: SCRAM and SCRAM-PLUS (RFC 5802), CRAM-MD5 (RFC 2195), PLAIN
+//! (RFC 4616), LOGIN, OAUTHBEARER (RFC 7628), XOAUTH2 and EXTERNAL (RFC 4422 A). What they give is a claim; whether it holds is [`crate::server`]'s work.
 //!
 //! Randomness and the users' keys come from outside: [`Nonce`], [`Exchange::credential`].
 
 pub mod cram;
+mod oauth;
 pub mod prep;
 pub mod scram;
 
@@ -18,23 +19,30 @@ use scram::{Challenged, Credential, First, Wrong};
 /// The mechanisms that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
+    /// By the client's certificate.
+    External,
     ScramSha256Plus,
     ScramSha1Plus,
     ScramSha256,
     ScramSha1,
     CramMd5,
+    OAuthBearer,
+    XOAuth2,
     Plain,
     Login,
 }
 
 impl Mechanism {
     /// Every one, the strongest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
+        Self::External,
         Self::ScramSha256Plus,
         Self::ScramSha1Plus,
         Self::ScramSha256,
         Self::ScramSha1,
         Self::CramMd5,
+        Self::OAuthBearer,
+        Self::XOAuth2,
         Self::Plain,
         Self::Login,
     ];
@@ -49,6 +57,9 @@ impl Mechanism {
     /// As it is announced.
     pub fn name(self) -> &'static str {
         match self {
+            Self::External => "EXTERNAL",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::XOAuth2 => "XOAUTH2",
             Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
             Self::ScramSha1Plus => "SCRAM-SHA-1-PLUS",
             Self::ScramSha256 => Hash::Sha256.scheme(),
@@ -64,7 +75,8 @@ impl Mechanism {
         let name = match self {
             // authzid NUL authcid NUL password (RFC 4616 2)
             Self::Plain => response.split(|b| *b == 0).nth(1),
-            Self::Login => Some(response),
+            Self::Login | Self::External => Some(response),
+            Self::OAuthBearer | Self::XOAuth2 => oauth::claimed(response),
             // name SP digest (RFC 2195 2)
             Self::CramMd5 => {
                 let end = response.iter().rposition(|b| *b == b' ');
@@ -81,15 +93,16 @@ impl Mechanism {
         String::from_utf8_lossy(name.get(..name.len().min(256)).unwrap_or_default()).into_owned()
     }
 
-    /// Whether who listens has the password. Such a one is for connections under TLS only.
+    /// Whether who listens has the password, or a token that is as good. Such a one is for connections under TLS only.
     pub fn is_plaintext(self) -> bool {
         match self {
             Self::ScramSha256Plus
             | Self::ScramSha1Plus
             | Self::ScramSha256
             | Self::ScramSha1
+            | Self::External
             | Self::CramMd5 => false,
-            Self::Plain | Self::Login => true,
+            Self::OAuthBearer | Self::XOAuth2 | Self::Plain | Self::Login => true,
         }
     }
 
@@ -98,12 +111,22 @@ impl Mechanism {
         matches!(self, Self::ScramSha256Plus | Self::ScramSha1Plus)
     }
 
+    /// Whether it wants more of a stored secret than that a password fits it.
+    pub(crate) fn needs_secret(self) -> bool {
+        self.scram().is_some() || self == Self::CramMd5
+    }
+
     /// The hash, where it is one of SCRAM's.
     pub(crate) fn scram(self) -> Option<Hash> {
         match self {
             Self::ScramSha256Plus | Self::ScramSha256 => Some(Hash::Sha256),
             Self::ScramSha1Plus | Self::ScramSha1 => Some(Hash::Sha1),
-            Self::CramMd5 | Self::Plain | Self::Login => None,
+            Self::External
+            | Self::OAuthBearer
+            | Self::XOAuth2
+            | Self::CramMd5
+            | Self::Plain
+            | Self::Login => None,
         }
     }
 }
@@ -139,6 +162,15 @@ pub enum Step {
     Claim(Claim),
     /// CRAM-MD5's claim.
     Digest(cram::Response),
+    /// A token, and whose it is said to be. Where it is no good [`Exchange::denied`] goes on.
+    Token {
+        name: Option<String>,
+        token: String,
+    },
+    /// Whoever the client's certificate says; the client may say whom it expects.
+    Certificate {
+        name: Option<String>,
+    },
     /// What SCRAM has to know of this user: [`Exchange::credential`] goes on.
     Wants {
         name: String,
@@ -164,7 +196,17 @@ pub struct Exchange(State);
 
 #[derive(Clone)]
 enum State {
+    External,
     Plain,
+    Bearer {
+        mechanism: Mechanism,
+    },
+    /// A token is looked at.
+    BearerAsked {
+        why_not: &'static [u8],
+    },
+    /// The client was told why it is refused, and has nothing to say to it.
+    BearerDenied,
     LoginName,
     LoginPassword {
         name: String,
@@ -199,7 +241,11 @@ impl Exchange {
         nonce: Nonce,
     ) -> (Self, Step) {
         let (state, greeting) = match mechanism {
+            Mechanism::External => (State::External, String::new()),
             Mechanism::Plain => (State::Plain, String::new()),
+            Mechanism::OAuthBearer | Mechanism::XOAuth2 => {
+                (State::Bearer { mechanism }, String::new())
+            }
             Mechanism::Login => (State::LoginName, "Username:".into()),
             Mechanism::CramMd5 => {
                 let challenge = cram::challenge(&nonce.0);
@@ -232,7 +278,10 @@ impl Exchange {
             return Step::Malformed("response too long");
         }
         match state {
+            State::External => external(response),
             State::Plain => plain(response),
+            State::Bearer { mechanism } => self.bearer(mechanism, response),
+            State::BearerDenied => Step::Refused,
             State::LoginName => match text(response) {
                 Some(name) => {
                     self.0 = State::LoginPassword { name };
@@ -273,7 +322,35 @@ impl Exchange {
             },
             State::ScramProven { name } if response.is_empty() => Step::Proven { name },
             State::ScramProven { .. } => Step::Malformed("nothing is to be said here"),
-            State::ScramWants { .. } | State::Done => Step::Malformed("the exchange is over"),
+            State::BearerAsked { .. } | State::ScramWants { .. } | State::Done => {
+                Step::Malformed("the exchange is over")
+            }
+        }
+    }
+
+    fn bearer(&mut self, mechanism: Mechanism, response: &[u8]) -> Step {
+        let (claim, why_not) = match mechanism {
+            Mechanism::XOAuth2 => (oauth::xoauth2(response), oauth::BAD_XOAUTH2),
+            _ => (oauth::bearer(response), oauth::BAD_TOKEN),
+        };
+        match claim {
+            Ok(oauth::Bearer { name, token }) => {
+                self.0 = State::BearerAsked { why_not };
+                Step::Token { name, token }
+            }
+            Err(what) => Step::Malformed(what),
+        }
+    }
+
+    /// The answer to [`Step::Token`] where it is no: RFC 7628 3.2.3, the client hears why before it
+    /// is refused.
+    pub fn denied(&mut self) -> Step {
+        match std::mem::replace(&mut self.0, State::BearerDenied) {
+            State::BearerAsked { why_not } => Step::Challenge(why_not.to_vec()),
+            _ => {
+                self.0 = State::Done;
+                Step::Malformed("nobody asked")
+            }
         }
     }
 
@@ -316,6 +393,17 @@ impl From<Wrong> for Step {
             Wrong::NotYours => Self::NotYours,
             Wrong::Tampered(what) => Self::Tampered(what),
         }
+    }
+}
+
+/// RFC 4422 A.1: who the client wants to be, or nothing.
+fn external(message: &[u8]) -> Step {
+    match text(message) {
+        Some(name) if name.contains('\0') => Step::Malformed("NUL in the user name"),
+        Some(name) => Step::Certificate {
+            name: (!name.is_empty()).then_some(name),
+        },
+        None => Step::Malformed("user name is not UTF-8"),
     }
 }
 
@@ -366,6 +454,8 @@ mod tests {
             Step::Challenge(c) => format!("? {}", String::from_utf8_lossy(c)),
             Step::Claim(c) => format!("{} {}", c.name, String::from_utf8_lossy(&c.password)),
             Step::Malformed(_) => "bad".into(),
+            Step::Token { name, token } => format!("{name:?} has {token}"),
+            Step::Certificate { name } => format!("{name:?} by certificate"),
             Step::NotYours => "not yours".into(),
             Step::Digest(d) => format!("{} {}", d.name, d.digest),
             Step::Wants { name, hash } => format!("{name} by {hash:?}?"),
@@ -411,6 +501,53 @@ mod tests {
             shown(&begin(Mechanism::Login, Some(b"tim")).1),
             "? Password:"
         );
+    }
+
+    /// RFC 7628 4.3: told why, then refused whatever is said.
+    #[test]
+    fn a_token_is_good_or_told_why_not() {
+        let table = [
+            (
+                Mechanism::OAuthBearer,
+                "n,a=ann,\u{1}auth=Bearer t\u{1}\u{1}",
+                "invalid_token",
+            ),
+            (
+                Mechanism::XOAuth2,
+                "user=ann\u{1}auth=Bearer t\u{1}\u{1}",
+                "401",
+            ),
+        ];
+        for (mechanism, message, status) in table {
+            for said in ["\u{1}", "", "anything"] {
+                let (mut exchange, first) = begin(mechanism, None);
+                assert_eq!(shown(&first), "? ");
+                let asked = exchange.step(message.as_bytes());
+                assert_eq!(shown(&asked), "Some(\"ann\") has t");
+                let why = format!("? {{\"status\":\"{status}\",\"schemes\":\"bearer\"}}");
+                assert_eq!(shown(&exchange.denied()), why);
+                assert_eq!(shown(&exchange.step(said.as_bytes())), "no");
+                assert_eq!(shown(&exchange.step(b"")), "bad");
+                assert_eq!(shown(&exchange.denied()), "bad");
+            }
+            let (mut exchange, _) = begin(mechanism, Some(message.as_bytes()));
+            assert_eq!(shown(&exchange.step(b"")), "bad");
+            assert_eq!(shown(&begin(mechanism, Some(b"t")).1), "bad");
+        }
+    }
+
+    #[test]
+    fn external_names_nobody_or_one() {
+        let table: [(&[u8], &str); 4] = [
+            (b"", "None by certificate"),
+            (b"ann", "Some(\"ann\") by certificate"),
+            (b"a\0b", "bad"),
+            (b"\xff", "bad"),
+        ];
+        for (said, want) in table {
+            assert_eq!(shown(&begin(Mechanism::External, Some(said)).1), want);
+        }
+        assert_eq!(shown(&begin(Mechanism::External, None).1), "? ");
     }
 
     fn pencil() -> Credential {
@@ -476,12 +613,12 @@ mod tests {
         let names = Mechanism::ALL.map(Mechanism::name).join(" ");
         assert_eq!(
             names,
-            "SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN"
+            "EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 OAUTHBEARER XOAUTH2 PLAIN LOGIN"
         );
         for mechanism in Mechanism::ALL {
             let lower = mechanism.name().to_lowercase();
             assert_eq!(Mechanism::parse(&lower), Some(mechanism));
-            let gives = ["PLAIN", "LOGIN"].contains(&mechanism.name());
+            let gives = ["OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"].contains(&mechanism.name());
             assert_eq!(mechanism.is_plaintext(), gives);
         }
         assert_eq!(Mechanism::parse("SCRAM-SHA-512"), None);

@@ -69,11 +69,9 @@ impl Secret {
 
     /// Whether enough is stored for this mechanism.
     pub fn allows(&self, mechanism: Mechanism) -> bool {
-        if mechanism.is_plaintext() {
-            return true;
-        }
         match self {
-            Self::Plain(password) => !password.is_empty(),
+            _ if matches!(mechanism, Mechanism::Plain | Mechanism::Login) => true,
+            Self::Plain(password) => !password.is_empty() && mechanism.needs_secret(),
             Self::Scram(verifier) => mechanism.scram() == Some(verifier.hash()),
             Self::ShaCrypt(_) | Self::Argon2(_) => false,
         }

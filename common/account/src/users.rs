@@ -73,7 +73,7 @@ fn shape(hash: Hash, secret: &Secret) -> Option<Shape> {
 
 /// What changes when a file is changed or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     ino: u64,
     size: u64,
     mtime: (i64, i64),
@@ -182,7 +182,8 @@ impl Users {
         })
     }
 
-    /// By which mechanisms everybody can log in who can at all, the strongest first. A client takes
+    /// By which mechanisms of those that need a secret everybody can log in who can at all, the
+    /// strongest first. A client takes
     /// the strongest that is announced, and for a user of whom only a hash is known that must not be
     /// one that asks for more.
     pub(crate) fn mechanisms(&self) -> Vec<Mechanism> {
@@ -199,14 +200,20 @@ impl Users {
         let all = Mechanism::ALL.into_iter();
         all.filter(|mechanism| {
             let fits = |secret: &Secret| secret.allows(*mechanism);
-            mechanism.is_plaintext() || (!secrets.is_empty() && secrets.iter().all(fits))
+            let by_password = matches!(mechanism, Mechanism::Plain | Mechanism::Login);
+            by_password || (!secrets.is_empty() && secrets.iter().all(fits))
         })
         .collect()
     }
 
-    /// Whether there is a file with secrets: without one nobody can log in.
-    pub(crate) fn has_secrets(&self) -> bool {
-        matches!(&*self.0, Source::File { .. })
+    /// Root of the host itself logs in nowhere: his password opens more than a mailbox.
+    pub(crate) fn may_be(&self, user: &User) -> bool {
+        !self.are_unix() || user.uid != 0
+    }
+
+    /// Whether they are the host's Unix users, of whom nothing is stored here.
+    pub(crate) fn are_unix(&self) -> bool {
+        matches!(&*self.0, Source::Unix)
     }
 
     fn entry(&self, name: &str) -> Result<Option<Entry>, Fail> {
@@ -253,7 +260,7 @@ fn current(path: &Path, state: &Mutex<State>) -> Arc<File> {
     Arc::clone(&state.file)
 }
 
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
+pub(crate) fn stamp(path: &Path) -> std::io::Result<Stamp> {
     let meta = std::fs::metadata(path)?;
     Ok(Stamp {
         ino: meta.ino(),

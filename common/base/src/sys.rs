@@ -3,6 +3,7 @@
 //! Each function here is safe to call; what makes it so stands at its `SAFETY` line.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -94,7 +95,7 @@ pub fn ofd_unlock_part(file: impl AsFd, part: &Range<u64>) -> io::Result<()> {
 /// fcntl(2): a length of 0 reaches to the end, however far that may move.
 const WHOLE_FILE: Range<u64> = 0..0;
 
-fn set_lock(file: impl AsFd, kind: libc::c_int, part: &Range<u64>) -> io::Result<bool> {
+fn set_lock(file: impl AsFd, kind: c_int, part: &Range<u64>) -> io::Result<bool> {
     let offset = |n: u64| libc::off_t::try_from(n).map_err(io::Error::other);
     let lock = libc::flock {
         l_type: libc::c_short::try_from(kind).unwrap_or(0),
@@ -155,6 +156,177 @@ pub fn window_size(fd: impl AsFd) -> Option<(u16, u16)> {
 pub fn no_new_privileges() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
     Ok(())
+}
+
+/// Asks PAM (pam(3)) whether this password is this user's, and whether the account may be used. The
+/// library is loaded on demand, so that a host without PAM needs none. `dir` is looked in for the
+/// service's file in the place of `/etc/pam.d`. Whatever modules do happens in this process: it
+/// should be one of its own. An error is a doubt.
+pub fn pam(service: &CStr, user: &CStr, password: &CStr, dir: Option<&CStr>) -> io::Result<bool> {
+    let library = Library::open(c"libpam.so.0")?;
+    let end: extern "C" fn(*mut c_void, c_int) -> c_int = library.function(c"pam_end")?;
+    let ask: extern "C" fn(*mut c_void, c_int) -> c_int = library.function(c"pam_authenticate")?;
+    let account: extern "C" fn(*mut c_void, c_int) -> c_int = library.function(c"pam_acct_mgmt")?;
+    let set: extern "C" fn(*mut c_void, c_int, *const c_void) -> c_int =
+        library.function(c"pam_set_item")?;
+    let get: extern "C" fn(*const c_void, c_int, *mut *const c_void) -> c_int =
+        library.function(c"pam_get_item")?;
+    let talk = PamConversation {
+        answer: pam_answer,
+        data: password.as_ptr().cast::<c_void>().cast_mut(),
+    };
+    let mut pam = std::ptr::null_mut();
+    let (user, service, name) = (user.as_ptr(), service.as_ptr(), user);
+    let begun = match dir {
+        None => {
+            let start: PamStart = library.function(c"pam_start")?;
+            start(service, user, &raw const talk, &raw mut pam)
+        }
+        Some(dir) => {
+            let start: PamStartIn = library.function(c"pam_start_confdir")?;
+            start(service, user, &raw const talk, dir.as_ptr(), &raw mut pam)
+        }
+    };
+    let mut code = begun;
+    if code == PAM_SUCCESS {
+        // The pause after a failure is our caller's, and must not say by its length what failed.
+        let delay: extern "C" fn(c_int, libc::c_uint, *mut c_void) = no_delay;
+        set(pam, PAM_FAIL_DELAY, delay as *const c_void);
+        code = ask(pam, PAM_FLAGS);
+    }
+    if code == PAM_SUCCESS {
+        code = account(pam, PAM_FLAGS);
+    }
+    let mut now = std::ptr::null();
+    let same = code == PAM_SUCCESS && get(pam, PAM_USER, &raw mut now) == PAM_SUCCESS && {
+        let now = now.cast::<c_char>();
+        // SAFETY: PAM_USER is a string that lives until pam_end, or none.
+        !now.is_null() && unsafe { CStr::from_ptr(now) } == name
+    };
+    if begun == PAM_SUCCESS {
+        end(pam, code);
+    }
+    match code {
+        PAM_SUCCESS => Ok(same),
+        // PERM_DENIED, AUTH_ERR, CRED_INSUFFICIENT, USER_UNKNOWN, MAXTRIES, NEW_AUTHTOK_REQD,
+        // ACCT_EXPIRED
+        6 | 7 | 8 | 10 | 11 | 12 | 13 => Ok(false),
+        code => Err(io::Error::other(format!("PAM answers {code}, see pam(3)"))),
+    }
+}
+
+type PamStart =
+    extern "C" fn(*const c_char, *const c_char, *const PamConversation, *mut *mut c_void) -> c_int;
+type PamStartIn = extern "C" fn(
+    *const c_char,
+    *const c_char,
+    *const PamConversation,
+    *const c_char,
+    *mut *mut c_void,
+) -> c_int;
+
+/// `struct pam_conv`
+#[repr(C)]
+struct PamConversation {
+    answer: PamAnswer,
+    data: *mut c_void,
+}
+
+type PamAnswer =
+    extern "C" fn(c_int, *mut *const PamMessage, *mut *mut PamResponse, *mut c_void) -> c_int;
+
+/// `struct pam_message`
+#[repr(C)]
+struct PamMessage {
+    style: c_int,
+    text: *const c_char,
+}
+
+/// `struct pam_response`
+#[repr(C)]
+struct PamResponse {
+    text: *mut c_char,
+    code: c_int,
+}
+
+const PAM_SUCCESS: c_int = 0;
+const PAM_CONV_ERR: c_int = 19;
+const PAM_USER: c_int = 2;
+const PAM_FAIL_DELAY: c_int = 10;
+/// PAM_SILENT and PAM_DISALLOW_NULL_AUTHTOK.
+const PAM_FLAGS: c_int = 0x8001;
+const PAM_PROMPT_ECHO_OFF: c_int = 1;
+const PAM_PROMPT_ECHO_ON: c_int = 2;
+
+extern "C" fn no_delay(_code: c_int, _micros: libc::c_uint, _data: *mut c_void) {}
+
+/// Answers each question that is not to be seen with the password, which is `data`. To any other
+/// there is no answer; what only wants to be shown is not.
+extern "C" fn pam_answer(
+    count: c_int,
+    messages: *mut *const PamMessage,
+    answers: *mut *mut PamResponse,
+    data: *mut c_void,
+) -> c_int {
+    let Some(number) = usize::try_from(count).ok().filter(|n| (1..=32).contains(n)) else {
+        return PAM_CONV_ERR;
+    };
+    // SAFETY: Linux-PAM gives an array of so many pointers (pam_conv(3)).
+    let messages = unsafe { std::slice::from_raw_parts(messages, number) };
+    // SAFETY: PAM frees it with free(3), so it is to be malloc's; zeros are no answers.
+    let first = unsafe { libc::calloc(number, size_of::<PamResponse>()) }.cast::<PamResponse>();
+    if first.is_null() {
+        return PAM_CONV_ERR;
+    }
+    // SAFETY: it was just made, for so many, and nobody else has it.
+    let filled = unsafe { std::slice::from_raw_parts_mut(first, number) };
+    for (message, answer) in messages.iter().zip(filled) {
+        // SAFETY: each is a message that lives during this call, or none.
+        match unsafe { message.as_ref() }.map(|message| message.style) {
+            Some(PAM_PROMPT_ECHO_OFF) => {
+                // SAFETY: `data` is the password, a string that outlives the conversation.
+                answer.text = unsafe { libc::strdup(data.cast()) };
+            }
+            // Who asks for something else gets none; the module then fails.
+            Some(PAM_PROMPT_ECHO_ON) | None => {}
+            Some(_) => {}
+        }
+    }
+    // SAFETY: PAM gives a place for the answers.
+    if let Some(place) = unsafe { answers.as_mut() } {
+        *place = first;
+    }
+    PAM_SUCCESS
+}
+
+/// A shared library, which stays loaded.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open(name: &CStr) -> io::Result<Self> {
+        // SAFETY: a system library; what its initialisers do is the operator's choice.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+        match handle.is_null() {
+            true => Err(io::Error::other(format!(
+                "{} cannot be loaded: install it, or take another CHECKPASSWORD",
+                name.to_string_lossy()
+            ))),
+            false => Ok(Self(handle)),
+        }
+    }
+
+    /// A function of this library. `F` has to be its type, by its manual page.
+    fn function<F: Copy>(&self, name: &CStr) -> io::Result<F> {
+        // SAFETY: the handle is dlopen's.
+        let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        if address.is_null() || size_of::<F>() != size_of::<*mut c_void>() {
+            let name = name.to_string_lossy();
+            return Err(io::Error::other(format!("there is no {name} in it")));
+        }
+        // SAFETY: a function's address as a function pointer of the same size, of the type that the
+        // manual page gives.
+        Ok(unsafe { std::mem::transmute_copy(&address) })
+    }
 }
 
 #[cfg(test)]

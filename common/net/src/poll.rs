@@ -39,6 +39,9 @@ use crate::tls::Acceptor;
 pub struct Options {
     /// The certificate; without one there is no TLS.
     pub acceptor: Option<Acceptor>,
+    /// The services whose clients are people's programs: these are asked for a certificate, where
+    /// there are authorities of such.
+    pub people: &'static [&'static str],
     /// Connections in this process.
     pub max_connections: usize,
     /// Connections from one client: an IPv4 address or an IPv6 /64. Loopback is not counted.
@@ -59,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             acceptor: None,
+            people: &[],
             max_connections: 4096,
             max_per_client: 50,
             busy: b"",

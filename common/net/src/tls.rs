@@ -1,7 +1,7 @@
 //! TLS, by rustls: all of its names are here and in the client half. TLS 1.2 and 1.3, ring's cryptography,
 //! passed explicitly, so that another provider in the build can never make a choice for us.
 //!
-//! [`Acceptor`] is the server's certificate, read again when its files change. A connection that
+//! [`Acceptor`] is the server's certificates, read again when their files change. A connection that
 //! ends without close_notify is never taken for complete.
 
 mod acceptor;
@@ -34,6 +34,8 @@ pub struct TlsInfo {
     pub exporter: Option<[u8; 32]>,
     /// The channel binding `tls-server-end-point` (RFC 5929 4): a hash of our certificate.
     pub end_point: Option<Vec<u8>>,
+    /// SHA-256 of the certificate that the client showed, and that was verified.
+    pub client_certificate: Option<[u8; 32]>,
 }
 
 impl fmt::Display for TlsInfo {
@@ -70,6 +72,7 @@ impl TlsInfo {
             server_name: None,
             exporter: None,
             end_point: None,
+            client_certificate: None,
         }
     }
 }
@@ -149,6 +152,12 @@ impl ServerSession {
                 .ok();
         }
         info.end_point = self.certificates.of(name).end_point.clone();
+        // One that the authorities do not vouch for ended the handshake.
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        info.client_certificate = shown.and_then(|certificate| {
+            let hash = ring::digest::digest(&ring::digest::SHA256, certificate);
+            hash.as_ref().try_into().ok()
+        });
         self.info = Some(info);
     }
 

@@ -369,11 +369,9 @@ fn a_new_certificate_is_read_and_a_bad_one_is_not_used() {
     acceptor.reload();
     assert!(works());
     assert!(Acceptor::open(&data("cert.pem"), &data("key2.pem")).is_err());
-    assert!(
-        Acceptor::open_if_there(&dir.path().join("x"), &dir.path().join("y"))
-            .unwrap()
-            .is_none()
-    );
+    let root = base::Root::new(dir.path());
+    let config = base::Config::parse(&root, "", Path::new("yubin.def")).unwrap();
+    assert!(Acceptor::configured(&config).unwrap().is_none());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use account::{Service, server, worker};
+use account::{Service, password, server, worker};
 use base::{Config, Doing, Fail, Root, sys};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -16,30 +16,38 @@ const USAGE: &str = "usage: checkpw --service smtp|pop3|imap [-f file]   (starte
 fn main() -> ExitCode {
     base::log::init("checkpw");
     match run(std::env::args_os().skip(1).collect()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fail) => fail.report(),
     }
 }
 
-fn run(args: Vec<OsString>) -> Result<(), Fail> {
+fn run(args: Vec<OsString>) -> Result<ExitCode, Fail> {
     let mut options = getopts::Options::new();
     options
         .optflag("n", "", "")
         .optopt("f", "", "", "FILE")
         .optopt("", "service", "", "NAME");
-    options.optflag("", "worker", "").optflag("h", "help", "");
+    options
+        .optflag("", "worker", "")
+        .optflag("", "pam", "")
+        .optflag("h", "help", "");
     let given = options
         .parse(args)
         .map_err(|e| Fail::usage(format!("{e}\n{USAGE}")))?;
     if given.opt_present("help") {
         base::say(USAGE);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let root = Root::from_env();
+    if given.opt_present("pam") {
+        forbid_core_files()?;
+        // As of a checkpassword program.
+        return Ok(ExitCode::from(u8::from(!password::pam(&root)?)));
+    }
     let file = given.opt_str("f").map(PathBuf::from);
     let config = Config::load(&root, file.as_deref())?;
     if given.opt_present("n") {
-        return account::Users::open(&root, &config).map(drop);
+        return server::check(&root, &config, Service::Smtp).map(|()| ExitCode::SUCCESS);
     }
     let service = given
         .opt_str("service")
@@ -49,13 +57,18 @@ fn run(args: Vec<OsString>) -> Result<(), Fail> {
     match (given.opt_present("worker"), given.free.as_slice()) {
         (true, [name, uid, gid]) => worker::run(&root, &config, name, uid, gid),
         (false, []) => {
-            // A core file would hold passwords.
-            setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(|| "forbid core files")?;
+            forbid_core_files()?;
             let socket = sys::inherited(0).doing(|| "take the socket on fd 0")?;
             server::serve(socket, &root, &config, service)
         }
         _ => Err(Fail::usage(USAGE)),
     }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// A core file would hold passwords.
+fn forbid_core_files() -> Result<(), Fail> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(|| "forbid core files")
 }
 
 /// Signals that end a daemon reach its `checkpw` and the workers too, from ^C or a supervisor. They

@@ -222,7 +222,7 @@ fn extensions<'a>(attributes: impl Iterator<Item = &'a str>) -> Result<(), Wrong
 }
 
 /// RFC 5802 5.1: `=2C` is a comma and `=3D` an equals sign; the rest in the form of SASLprep.
-fn saslname(encoded: &str) -> Result<String, Wrong> {
+pub(super) fn saslname(encoded: &str) -> Result<String, Wrong> {
     let mut parts = encoded.split('=');
     let mut name = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -401,6 +401,7 @@ mod tests {
         Channel {
             exporter: Some([7; 32]),
             end_point: Some(b"hash of a certificate".to_vec()),
+            certificate: None,
         }
     }
 

@@ -220,6 +220,21 @@ pub const KEYS: &[Key] = &[
     ),
     key("TLS_KEY_FILE", "/etc/yubin/tls/key.pem", "its private key"),
     key(
+        "TLS_CERT_DIR",
+        "/etc/yubin/tls/names",
+        "NAME/cert.pem and NAME/key.pem: certificates of further names",
+    ),
+    key(
+        "TLS_CLIENT_CA_FILE",
+        "",
+        "authorities of users' certificates; without it nobody is asked for one",
+    ),
+    key(
+        "CERT_USERS",
+        "/etc/yubin/cert-users",
+        "whose client certificate is whose",
+    ),
+    key(
         "PROXY_FROM",
         "",
         "proxies whose connections begin with a PROXY header",
@@ -253,6 +268,16 @@ pub const KEYS: &[Key] = &[
         "USERS_FILE",
         "/etc/yubin/users",
         "passwd-file of the mail users; Unix users where it does not exist",
+    ),
+    key(
+        "CHECKPASSWORD",
+        "",
+        "pam, or a checkpassword program that knows the users' passwords",
+    ),
+    key(
+        "OAUTH_CHECK",
+        "",
+        "a program that knows whose an OAuth token is",
     ),
     key(
         "ALIAS_FILES",

@@ -22,7 +22,7 @@ use crate::root::Root;
 pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
 pub use milter::{Milter, MilterDefault, MilterSocket};
-pub use value::{Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
+pub use value::{CheckPassword, Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
 /// Where the file stands unless `-f` names another.
 pub const PATH: &str = "/etc/yubin/yubin.def";
@@ -101,6 +101,9 @@ pub struct Config {
     pub max_connections_per_client: usize,
     pub tls_cert_file: PathBuf,
     pub tls_key_file: PathBuf,
+    pub tls_cert_dir: PathBuf,
+    pub tls_client_ca_file: Option<PathBuf>,
+    pub cert_users: PathBuf,
     pub proxy_from: Vec<Network>,
     pub xclient_from: Vec<Network>,
 
@@ -121,6 +124,9 @@ pub struct Config {
 
     // Local delivery
     pub users_file: PathBuf,
+    pub checkpassword: CheckPassword,
+    /// Of the host, not of the root: a program like any other.
+    pub oauth_check: Option<PathBuf>,
     pub alias_files: Vec<PathBuf>,
     pub recipient_delimiter: Option<char>,
     pub maildir: bool,
@@ -240,6 +246,9 @@ impl Config {
             max_connections_per_client: get.one("MAX_CONNECTIONS_PER_CLIENT", value::count)?,
             tls_cert_file: get.one("TLS_CERT_FILE", |p| Ok(root.path(p)))?,
             tls_key_file: get.one("TLS_KEY_FILE", |p| Ok(root.path(p)))?,
+            tls_cert_dir: get.one("TLS_CERT_DIR", |p| Ok(root.path(p)))?,
+            tls_client_ca_file: get.optional("TLS_CLIENT_CA_FILE", |p| Ok(root.path(p)))?,
+            cert_users: get.one("CERT_USERS", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,
             xclient_from: get.list("XCLIENT_FROM", value::network)?,
             message_size_limit: get.one("MESSAGE_SIZE_LIMIT", value::size)?,
@@ -251,6 +260,8 @@ impl Config {
             min_backoff: time("MIN_BACKOFF")?,
             max_backoff: time("MAX_BACKOFF")?,
             users_file: get.one("USERS_FILE", |p| Ok(root.path(p)))?,
+            checkpassword: get.one("CHECKPASSWORD", value::check_password)?,
+            oauth_check: get.optional("OAUTH_CHECK", |p| Ok(PathBuf::from(p)))?,
             alias_files: get.list("ALIAS_FILES", |p| Ok(root.path(p)))?,
             recipient_delimiter: get.one("RECIPIENT_DELIMITER", value::delimiter)?,
             maildir: get.one("MAILBOX_FORMAT", value::maildir)?,

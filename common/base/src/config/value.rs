@@ -32,6 +32,16 @@ pub enum PlaintextLogin {
     Loopback,
 }
 
+/// CHECKPASSWORD: who says whether a password is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckPassword {
+    /// What is stored of the users; PAM for Unix users.
+    Default,
+    Pam,
+    /// A checkpassword program, with its arguments.
+    Program(Vec<String>),
+}
+
 /// DMARC: what is done with mail whose author's domain does not vouch for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dmarc {
@@ -106,6 +116,17 @@ fn mapped(ip: IpAddr) -> u128 {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     })
+}
+
+pub(super) fn check_password(text: &str) -> Result<CheckPassword, String> {
+    match text {
+        "" => Ok(CheckPassword::Default),
+        "pam" => Ok(CheckPassword::Pam),
+        _ if text.starts_with('/') => Ok(CheckPassword::Program(
+            text.split_ascii_whitespace().map(str::to_owned).collect(),
+        )),
+        _ => Err("checks no passwords, write pam, or the absolute path of a program".into()),
+    }
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

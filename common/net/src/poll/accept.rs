@@ -149,11 +149,13 @@ where
             serial: self.serial,
         };
         let token = FIRST_CONNECTION + slot * 2;
+        let asks = self.options.people.contains(&accepted.service);
+        let acceptor = self.options.acceptor.as_ref().map(|all| all.asking(asks));
         let mut io = Io::new(
             key,
             socket,
             accepted,
-            self.options.acceptor.clone(),
+            acceptor,
             Arc::clone(&self.registry),
             Token(token + 1),
         );

@@ -2,7 +2,8 @@
 //! `tls-server-end-point` (RFC 5929 4).
 
 use std::fmt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::fail::{Fail, Sysexit};
@@ -13,17 +14,62 @@ use rustls::sign::CertifiedKey;
 
 use super::provider;
 
+/// The files of one certificate, PEM.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Pair {
+    pub(super) fn new(cert: &Path, key: &Path) -> Self {
+        Self {
+            cert: cert.into(),
+            key: key.into(),
+        }
+    }
+
+    /// In a directory of their own, by our names or by certbot's.
+    pub(super) fn within(dir: &Path) -> Self {
+        let certbot = dir.join("fullchain.pem");
+        match certbot.exists() {
+            true => Self::new(&certbot, &dir.join("privkey.pem")),
+            false => Self::new(&dir.join("cert.pem"), &dir.join("key.pem")),
+        }
+    }
+}
+
+/// What changes when a file is replaced or written again: for each, device, inode, mtime, size.
+pub(super) type Stamp = [Option<(u64, u64, i64, i64, u64)>; 2];
+
+pub(super) fn stamp(pair: &Pair) -> Stamp {
+    [&pair.cert, &pair.key].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((
+            meta.dev(),
+            meta.ino(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.size(),
+        ))
+    })
+}
+
 /// A chain and its key, which fit each other.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     pub(crate) key: Arc<CertifiedKey>,
     /// `None` where RFC 5929 defines none, as for Ed25519.
     pub(crate) end_point: Option<Vec<u8>>,
+    /// Of the files when they were read.
+    pub(super) stamp: Stamp,
 }
 
 impl Certificate {
     /// Reads both files, PEM.
-    pub(super) fn load(cert: &Path, key: &Path) -> Result<Self, Fail> {
+    pub(super) fn load(pair: &Pair) -> Result<Self, Fail> {
+        let (cert, key) = (pair.cert.as_path(), pair.key.as_path());
+        let stamp = stamp(pair);
         let bad = |path: &Path, why: &dyn fmt::Display| {
             Fail::new(Sysexit::Config, format!("{}: {why}", path.display()))
         };
@@ -41,6 +87,7 @@ impl Certificate {
         Ok(Self {
             key: Arc::new(key),
             end_point,
+            stamp,
         })
     }
 }
@@ -151,7 +198,9 @@ mod tests {
             openssl(&format!(
                 "req -x509 -nodes -days 2 -subj /CN=x -keyout key.pem -out cert.pem -newkey {how}"
             ));
-            let got = Certificate::load(&cert, &key).unwrap().end_point;
+            let got = Certificate::load(&Pair::new(&cert, &key))
+                .unwrap()
+                .end_point;
             let got = got.map(|hash| hash.iter().map(|b| format!("{b:02X}")).collect::<String>());
             let want = want.map(|hash| {
                 let said = openssl(&format!("x509 -in cert.pem -noout -fingerprint -{hash}"));
