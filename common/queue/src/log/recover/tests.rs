@@ -1,7 +1,7 @@
 //! Disks that have lost what was not synced, and processes that are no more.
 
 use super::*;
-use crate::queue::Logging;
+use crate::logging::Logging;
 use crate::queue::tests::{claimed, ids, scratch, sealed};
 use crate::{Attempt, Intent, Outcome};
 use base::{Root, Status};
