@@ -200,6 +200,7 @@ fn spread(
         };
         let envelope = Envelope {
             body: parent.body,
+            needs: parent.needs,
             ..envelope
         };
         let mut draft = entry.child(child.lane, &envelope)?;

@@ -1,12 +1,12 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN) and RFC 4954 (AUTH). On nom, on bytes, one line without its CRLF.
+//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4954 (AUTH), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
 //! More than the RFC says is allowed in two places, because so much of the world needs it: blanks
 //! after `FROM:` and `TO:`, and blanks at the end of the line.
 
 use base::address::{self, Address, LocalPart, MAX_LOCAL_PART, MAX_PATH, ReversePath};
-use base::envelope::{Body, Notify, Ret, is_envid, is_orcpt};
+use base::envelope::{Body, Needs, Notify, Ret, is_envid, orcpt};
 use nom::branch::alt;
 use nom::bytes::complete::{tag_no_case, take_while, take_while1};
 use nom::character::complete::{char, digit1};
@@ -50,12 +50,15 @@ pub(crate) struct Mail {
     pub(crate) body: Body,
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
+    pub(crate) needs: Needs,
 }
 
 /// What RCPT says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rcpt {
     pub(crate) to: Path,
+    /// Whether all of it was written in ASCII: else it is only for a mail with SMTPUTF8.
+    pub(crate) is_ascii: bool,
     pub(crate) notify: Notify,
     pub(crate) orcpt: Option<String>,
 }
@@ -151,27 +154,35 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
             map(bare_local, |local| Some(Path::Local(local))),
         )),
     );
-    let (from, parameters) = path_and_parameters(rest, from, &reply::BAD_SENDER)?;
+    let (from, spelled, parameters) = path_and_parameters(rest, from, &reply::BAD_SENDER)?;
     let mut mail = Mail {
         from,
         size: None,
         body: Body::SevenBit,
         ret: None,
         envid: None,
+        needs: Needs::default(),
     };
     each_once(parameters, |keyword, value| {
-        match keyword {
-            b"SIZE" => mail.size = Some(size_value(value.as_bytes())?),
-            b"BODY" => mail.body = body_value(value)?,
-            b"RET" => mail.ret = Some(Ret::parse(value).ok_or(reply::BAD_SYNTAX)?),
-            b"ENVID" if is_envid(value) => mail.envid = Some(value.to_owned()),
-            b"ENVID" => return Err(reply::BAD_SYNTAX),
+        match (keyword, value) {
+            (b"SIZE", Some(value)) => mail.size = Some(size_value(value.as_bytes())?),
+            (b"BODY", Some(value)) => mail.body = body_value(value)?,
+            (b"RET", Some(value)) => mail.ret = Some(Ret::parse(value).ok_or(reply::BAD_SYNTAX)?),
+            (b"ENVID", Some(value)) if is_envid(value) => mail.envid = Some(value.to_owned()),
             // RFC 4954 5: who wrote it first. We trust nobody with that, and say nothing.
-            b"AUTH" => (),
+            (b"AUTH", Some(_)) => (),
+            (b"SMTPUTF8", None) => mail.needs.smtputf8 = true,
+            (b"REQUIRETLS", None) => mail.needs.require_tls = true,
+            (b"SIZE" | b"BODY" | b"RET" | b"ENVID" | b"AUTH" | b"SMTPUTF8" | b"REQUIRETLS", _) => {
+                return Err(reply::BAD_SYNTAX);
+            }
             _ => return Ok(false),
         }
         Ok(true)
     })?;
+    if !spelled.is_ascii() && !mail.needs.smtputf8 {
+        return Err(reply::NEEDS_SMTPUTF8);
+    }
     Ok(mail)
 }
 
@@ -182,39 +193,45 @@ fn rcpt(rest: &[u8]) -> Result<Rcpt, Reply> {
         (tag_no_case("TO:"), take_while(|b| b == b' ')),
         alt((map(address::path, Path::Full), map(bare_local, Path::Local))),
     );
-    let (to, parameters) = path_and_parameters(rest, to, &reply::BAD_RECIPIENT)?;
+    let (to, _, parameters) = path_and_parameters(rest, to, &reply::BAD_RECIPIENT)?;
     let mut rcpt = Rcpt {
         to,
+        is_ascii: rest.is_ascii(),
         notify: Notify::default(),
         orcpt: None,
     };
     each_once(parameters, |keyword, value| {
+        let value = match keyword {
+            b"NOTIFY" | b"ORCPT" => value.ok_or(reply::BAD_SYNTAX)?,
+            _ => return Ok(false),
+        };
         match keyword {
             b"NOTIFY" => rcpt.notify = Notify::parse(value).ok_or(reply::BAD_SYNTAX)?,
-            b"ORCPT" if is_orcpt(value) => rcpt.orcpt = Some(value.to_owned()),
-            b"ORCPT" => return Err(reply::BAD_SYNTAX),
-            _ => return Ok(false),
+            _ => rcpt.orcpt = Some(orcpt(value).ok_or(reply::BAD_SYNTAX)?),
         }
         Ok(true)
     })?;
     Ok(rcpt)
 }
 
-/// Gives each parameter, its keyword in upper case, to `take`, which says whether it knows it. All
-/// that we know have a value, and none may come twice.
+/// Gives each parameter, its keyword in upper case, to `take`, which says whether it knows it. None
+/// may come twice.
 fn each_once(
     parameters: Parameters<'_>,
-    mut take: impl FnMut(&[u8], &str) -> Result<bool, Reply>,
+    mut take: impl FnMut(&[u8], Option<&str>) -> Result<bool, Reply>,
 ) -> Result<(), Reply> {
     let mut seen = Vec::new();
     for (keyword, value) in parameters {
         let keyword = keyword.to_ascii_uppercase();
-        let text = std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default();
-        let bad = value.is_none() || seen.contains(&keyword);
-        match take(&keyword, text) {
-            Ok(false) => return Err(reply::UNKNOWN_PARAMETER),
-            Ok(true) if !bad => seen.push(keyword),
-            Ok(true) | Err(_) => return Err(reply::BAD_SYNTAX),
+        let text = match value.map(std::str::from_utf8) {
+            Some(Err(_)) => return Err(reply::BAD_SYNTAX),
+            Some(Ok(text)) => Some(text),
+            None => None,
+        };
+        match take(&keyword, text)? {
+            false => return Err(reply::UNKNOWN_PARAMETER),
+            true if seen.contains(&keyword) => return Err(reply::BAD_SYNTAX),
+            true => seen.push(keyword),
         }
     }
     Ok(())
@@ -230,28 +247,31 @@ fn bare_local(input: &[u8]) -> Parsed<'_, LocalPart> {
 
 type Parameters<'a> = Vec<(&'a [u8], Option<&'a [u8]>)>;
 
-/// A path and `*( SP esmtp-param )`; a path longer than RFC 5321 4.5.3.1.3 allows is a bad one.
+/// A path, how it was spelled, and `*( SP esmtp-param )`; a path longer than RFC 5321 4.5.3.1.3
+/// allows is a bad one.
 fn path_and_parameters<'a, T>(
     input: &'a [u8],
     mut path: impl Parser<&'a [u8], Output = T, Error = nom::error::Error<&'a [u8]>>,
     bad_path: &Reply,
-) -> Result<(T, Parameters<'a>), Reply> {
+) -> Result<(T, &'a [u8], Parameters<'a>), Reply> {
     let (rest, value) = path.parse(input).map_err(|_| bad_path.clone())?;
-    if input.len().saturating_sub(rest.len()) > MAX_PATH + "FROM: ".len() {
+    let spelled = input.len().saturating_sub(rest.len());
+    let spelled = input.get(..spelled).unwrap_or_default();
+    if spelled.len() > MAX_PATH + "FROM: ".len() {
         return Err(bad_path.clone());
     }
     if rest.first().is_some_and(|b| *b != b' ') {
         return Err(bad_path.clone());
     }
     match all_consuming(many0(preceded(take_while1(|b| b == b' '), parameter))).parse(rest) {
-        Ok((_, parameters)) => Ok((value, parameters)),
+        Ok((_, parameters)) => Ok((value, spelled, parameters)),
         Err(_) => Err(reply::BAD_SYNTAX),
     }
 }
 
 /// `esmtp-param = esmtp-keyword ["=" esmtp-value]`,
 /// `esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")`,
-/// `esmtp-value = 1*(%d33-60 / %d62-126)`
+/// `esmtp-value = 1*(%d33-60 / %d62-126 / UTF8-non-ascii)`, RFC 6531 3.3
 fn parameter(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
     let keyword = || {
         verify(
@@ -259,7 +279,7 @@ fn parameter(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
             |word: &[u8]| !word.starts_with(b"-"),
         )
     };
-    let value = take_while1(|b: u8| b.is_ascii_graphic() && b != b'=');
+    let value = take_while1(|b: u8| !b.is_ascii() || b.is_ascii_graphic() && b != b'=');
     alt((
         map(separated_pair(keyword(), char('='), value), |(k, v)| {
             (k, Some(v))
@@ -339,12 +359,14 @@ mod tests {
             body: Body::SevenBit,
             ret: None,
             envid: None,
+            needs: Needs::default(),
         })
     }
 
     fn rcpt_to(to: Path) -> Command {
         Command::Rcpt(Rcpt {
             to,
+            is_ascii: true,
             notify: Notify::default(),
             orcpt: None,
         })
@@ -425,6 +447,7 @@ mod tests {
                 body: Body::EightBitMime,
                 ret: None,
                 envid: None,
+                needs: Needs::default(),
             }))
         );
         assert_eq!(
@@ -435,12 +458,14 @@ mod tests {
                 body: Body::SevenBit,
                 ret: Some(Ret::Headers),
                 envid: Some("QQ+2B1".into()),
+                needs: Needs::default(),
             }))
         );
         assert_eq!(
             parse(b"RCPT TO:<a@b> NOTIFY=SUCCESS,delay ORCPT=rfc822;A+40b@c"),
             Ok(Command::Rcpt(Rcpt {
                 to: full("a@b"),
+                is_ascii: true,
                 notify: Notify::On {
                     success: true,
                     failure: false,
@@ -456,6 +481,31 @@ mod tests {
                 ..
             }))
         ));
+    }
+
+    /// RFC 6531 3.3, RFC 6533 3
+    #[test]
+    fn addresses_beyond_ascii() {
+        let sender = parse("MAIL FROM:<j\u{f6}rg@b> SMTPUTF8".as_bytes());
+        let Ok(Command::Mail(mail)) = sender else {
+            panic!("{sender:?}")
+        };
+        assert_eq!(mail.from, Some(full("j\u{f6}rg@b")));
+        assert!(mail.needs.smtputf8);
+        let recipient =
+            parse("RCPT TO:<ann@b\u{fc}cher.example> ORCPT=utf-8;j\u{f6}rg@b".as_bytes());
+        let Ok(Command::Rcpt(rcpt)) = recipient else {
+            panic!("{recipient:?}")
+        };
+        assert_eq!(rcpt.to, full("ann@xn--bcher-kva.example"));
+        assert!(!rcpt.is_ascii);
+        assert_eq!(rcpt.orcpt.as_deref(), Some("utf-8;j\\x{F6}rg@b"));
+        for bytes in [
+            &b"MAIL FROM:<j\xf6rg@b> SMTPUTF8"[..],
+            b"RCPT TO:<j\xf6rg@b>",
+        ] {
+            assert!(parse(bytes).is_err());
+        }
     }
 
     #[test]
@@ -484,7 +534,17 @@ mod tests {
             ("MAIL FROM:<a@b> BODY=BINARYMIME", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> =", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> FOO=1", &reply::UNKNOWN_PARAMETER),
-            ("MAIL FROM:<a@b> SMTPUTF8", &reply::UNKNOWN_PARAMETER),
+            ("MAIL FROM:<a@b> REQUIRETLS=yes", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> SMTPUTF8=yes", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<j\u{f6}rg@b>", &reply::NEEDS_SMTPUTF8),
+            (
+                "MAIL FROM:<ann@b\u{fc}cher.example>",
+                &reply::NEEDS_SMTPUTF8,
+            ),
+            ("MAIL FROM:<a\u{202e}@b> SMTPUTF8", &reply::BAD_SENDER),
+            ("RCPT TO:<a@b> ORCPT=utf-8;\u{202e}", &reply::BAD_SYNTAX),
+            ("RCPT TO:<a@b> ORCPT=rfc822;j\u{f6}rg@b", &reply::BAD_SYNTAX),
             ("RCPT TO:<>", &reply::BAD_RECIPIENT),
             ("MAIL FROM:<a@b> RET=SOME", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> RET", &reply::BAD_SYNTAX),

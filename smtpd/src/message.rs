@@ -181,6 +181,7 @@ impl Message {
             envelope.body = self.transaction.body;
             envelope.ret = self.transaction.ret;
             envelope.envid.clone_from(&self.transaction.envid);
+            envelope.needs = self.transaction.needs;
             let mut draft = match given.take() {
                 Some(id) => queue.draft_as(id, lane, &envelope, &origin)?,
                 None => queue.draft(lane, &envelope, &origin)?,

@@ -268,6 +268,12 @@ pub(crate) const BAD_RECIPIENT: Reply = Reply::new(
     Status::BAD_RECIPIENT_SYNTAX,
     "Bad recipient address; write RCPT TO:<local-part@domain>",
 );
+/// RFC 6531 3.5
+pub(crate) const NEEDS_SMTPUTF8: Reply = Reply::new(
+    553,
+    Status::NOT_ASCII,
+    "An address beyond ASCII needs SMTPUTF8 in MAIL FROM",
+);
 pub(crate) const BAD_BASE64: Reply = Reply::new(501, Status::SYNTAX, "Not base64");
 pub(crate) const AUTH_MALFORMED: Reply = Reply::new(
     501,
@@ -319,6 +325,12 @@ pub(crate) const AUTH_REFUSED: Reply = Reply::new(
     535,
     Status::new(5, 7, 8),
     "Authentication credentials invalid",
+);
+/// RFC 8689 4.1: the wish alone would have gone over the wire in the clear.
+pub(crate) const REQUIRETLS_NEEDS_TLS: Reply = Reply::new(
+    530,
+    Status::new(5, 7, 10),
+    "REQUIRETLS is for mail that comes over TLS, say STARTTLS first",
 );
 pub(crate) const AUTH_NEEDS_TLS: Reply = Reply::new(
     538,

@@ -591,14 +591,15 @@ impl Session {
         let from = from
             .map(|from| format!(" from=<{}>", escape(from)))
             .unwrap_or_default();
-        let (helo, extended) = match &self.hello {
-            Some(hello) => (hello.name.as_str(), hello.extended),
-            None => ("", false),
+        let (helo, how) = match &self.hello {
+            Some(hello) if hello.extended => (hello.name.as_str(), How::Extended),
+            Some(hello) => (hello.name.as_str(), How::Plain),
+            None => ("", How::Plain),
         };
         actions.push(Action::Log(format!(
             "NOQUEUE: reject: {stage} from {}: {refusal};{from}{to} proto={} helo=<{}>",
             self.client.shown,
-            protocol(extended, self.tls, self.login.is_some()),
+            protocol(how, self.tls, self.login.is_some()),
             escape(helo),
         )));
     }
@@ -616,14 +617,29 @@ fn keep(body: &mut Body, actions: &mut Actions, decode: impl FnOnce(&mut Body, &
     }
 }
 
-/// RFC 3848: what stands behind `with` in Received.
-fn protocol(extended: bool, tls: bool, login: bool) -> &'static str {
-    match (extended, tls, login) {
-        (false, false, _) => "SMTP",
-        (false, true, _) | (true, true, false) => "ESMTPS",
-        (true, false, false) => "ESMTP",
-        (true, true, true) => "ESMTPSA",
-        (true, false, true) => "ESMTPA",
+/// How a transaction was begun.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    /// By HELO.
+    Plain,
+    /// By EHLO.
+    Extended,
+    /// With SMTPUTF8.
+    Utf8,
+}
+
+/// RFC 3848 and RFC 6531 4.3: what stands behind `with` in Received.
+fn protocol(how: How, tls: bool, login: bool) -> &'static str {
+    match (how, tls, login) {
+        (How::Plain, false, _) => "SMTP",
+        (How::Plain, true, _) | (How::Extended, true, false) => "ESMTPS",
+        (How::Extended, false, false) => "ESMTP",
+        (How::Extended, true, true) => "ESMTPSA",
+        (How::Extended, false, true) => "ESMTPA",
+        (How::Utf8, false, false) => "UTF8SMTP",
+        (How::Utf8, true, false) => "UTF8SMTPS",
+        (How::Utf8, false, true) => "UTF8SMTPA",
+        (How::Utf8, true, true) => "UTF8SMTPSA",
     }
 }
 

@@ -19,6 +19,11 @@ impl ForeignMta {
         Self::start_with(dir, &[])
     }
 
+    /// Takes addresses beyond ASCII.
+    pub fn start_utf8(dir: &Path) -> Self {
+        Self::start_with(dir, &["--smtputf8".to_owned()])
+    }
+
     /// Takes mail only after STARTTLS, with the certificate in `tls`.
     pub fn start_tls(dir: &Path, tls: &Path) -> Self {
         let (cert, key) = (tls.join("cert.pem"), tls.join("key.pem"));

@@ -148,6 +148,7 @@ fn day(root: &Root, log: bool) -> Result<(), Fail> {
             body: base::envelope::Body::SevenBit,
             ret: None,
             envid: None,
+            needs: base::envelope::Needs::default(),
         };
         let mut submission = Submission::create(root, &letter)?;
         submission.write(text.as_bytes())?;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::{Config, Doing, Fail, Root};
+use base::{Config, Doing, Fail, Root, international};
 
 use crate::passwd::{self, Entries, Entry};
 use crate::salt::{self, Salts, Shape};
@@ -220,7 +220,7 @@ impl Users {
         let Some(exact) = UserName::parse(name) else {
             return Ok(None);
         };
-        let folded = UserName::parse(&name.to_ascii_lowercase()).unwrap_or_else(|| exact.clone());
+        let folded = UserName::parse(&international::fold(name)).unwrap_or_else(|| exact.clone());
         match &*self.0 {
             Source::File { path, state } => {
                 let file = current(path, state);

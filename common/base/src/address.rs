@@ -1,5 +1,5 @@
-//! Mail addresses as RFC 5321 4.1.2 writes them, as types that cannot hold what is illegal: no
-//! control character, no CR, LF or NUL, no empty local-part, no label over 63 octets.
+//! Mail addresses as RFC 5321 4.1.2 and RFC 6531 3.3 write them, as types that cannot hold what is
+//! illegal: no control character, no CR, LF or NUL, no empty local-part, no label over 63 octets.
 //!
 //! The grammar is on nom. What an address *means* (is it ours, where does it go) is `rules`' work.
 
@@ -15,6 +15,8 @@ use nom::multi::{many0_count, separated_list1};
 use nom::sequence::{delimited, preceded, separated_pair, terminated};
 use nom::{IResult, Parser};
 
+use crate::international;
+
 /// RFC 5321 4.5.3.1.1: octets in a local-part.
 pub const MAX_LOCAL_PART: usize = 64;
 /// RFC 5321 4.5.3.1.2: octets in a domain.
@@ -29,7 +31,7 @@ pub enum BadAddress {
     NoDomain,
     LocalPartTooLong,
     DomainTooLong,
-    NotAscii,
+    NotUtf8,
 }
 
 impl fmt::Display for BadAddress {
@@ -39,7 +41,7 @@ impl fmt::Display for BadAddress {
             Self::NoDomain => "domain missing, write local-part@domain",
             Self::LocalPartTooLong => "local-part longer than 64 octets",
             Self::DomainTooLong => "domain longer than 255 octets",
-            Self::NotAscii => "characters beyond ASCII need SMTPUTF8",
+            Self::NotUtf8 => "characters beyond ASCII that are not UTF-8",
         })
     }
 }
@@ -47,7 +49,8 @@ impl fmt::Display for BadAddress {
 impl std::error::Error for BadAddress {}
 
 /// What stands before the `@`, without quoting: `"john doe"` is held as `john doe`.
-/// Printable ASCII and space, 1 to 64 octets. Case is kept; see [`LocalPart::fold`].
+/// Visible characters and space in UTF-8, 1 to 64 octets. Case and normal form are kept; see
+/// [`LocalPart::fold`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalPart(String);
 
@@ -58,9 +61,7 @@ impl LocalPart {
             Err(BadAddress::Syntax)
         } else if text.len() > MAX_LOCAL_PART {
             Err(BadAddress::LocalPartTooLong)
-        } else if !text.is_ascii() {
-            Err(BadAddress::NotAscii)
-        } else if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        } else if text.chars().all(international::is_visible) {
             Ok(Self(text.into()))
         } else {
             Err(BadAddress::Syntax)
@@ -72,9 +73,14 @@ impl LocalPart {
         &self.0
     }
 
-    /// In lower case, as user names and aliases are looked up.
+    /// In lower case and normal form C, as user names and aliases are looked up.
     pub fn fold(&self) -> String {
-        self.0.to_ascii_lowercase()
+        international::fold(&self.0)
+    }
+
+    /// Whether it can go to a server without SMTPUTF8.
+    pub fn is_ascii(&self) -> bool {
+        self.0.is_ascii()
     }
 
     /// `user+detail` into `user` and `detail`; no detail where the separator is first or absent.
@@ -103,7 +109,8 @@ impl fmt::Display for LocalPart {
     }
 }
 
-/// What stands behind the `@`: a host name in lower case, or an address literal.
+/// What stands behind the `@`: a host name in lower case, or an address literal. It is ASCII: a
+/// name that was written with other characters is held as A-labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(String);
 
@@ -119,8 +126,8 @@ impl Domain {
             return Err(BadAddress::DomainTooLong);
         }
         match domain(text.as_bytes()) {
+            Ok(([], domain)) if domain.0.len() > MAX_DOMAIN => Err(BadAddress::DomainTooLong),
             Ok(([], domain)) => Ok(domain),
-            _ if !text.is_ascii() => Err(BadAddress::NotAscii),
             _ => Err(BadAddress::Syntax),
         }
     }
@@ -198,9 +205,6 @@ impl Address {
     }
 
     fn parse_or_local(text: &str, default: Option<&Domain>) -> Result<Self, BadAddress> {
-        if !text.is_ascii() {
-            return Err(BadAddress::NotAscii);
-        }
         let (rest, local) = local_part(text.as_bytes()).map_err(|_| BadAddress::Syntax)?;
         if local.as_str().len() > MAX_LOCAL_PART {
             return Err(BadAddress::LocalPartTooLong);
@@ -210,7 +214,7 @@ impl Address {
                 Ok(Self::new(local, d.clone()))
             }),
             [b'@', domain @ ..] => {
-                let domain = std::str::from_utf8(domain).map_err(|_| BadAddress::NotAscii)?;
+                let domain = std::str::from_utf8(domain).map_err(|_| BadAddress::NotUtf8)?;
                 Ok(Self::new(local, Domain::parse(domain)?))
             }
             _ => Err(BadAddress::Syntax),
@@ -223,6 +227,11 @@ impl Address {
 
     pub fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    /// Whether it can go to a server without SMTPUTF8 (RFC 6531).
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii()
     }
 }
 
@@ -256,6 +265,11 @@ impl ReversePath {
             Self::Null => None,
             Self::Address(address) => Some(address),
         }
+    }
+
+    /// Whether it can go to a server without SMTPUTF8 (RFC 6531).
+    pub fn is_ascii(&self) -> bool {
+        self.address().is_none_or(Address::is_ascii)
     }
 }
 
@@ -323,12 +337,18 @@ fn source_route(input: &[u8]) -> IResult<&[u8], ()> {
 /// `Local-part = Dot-string / Quoted-string`
 fn local_part(input: &[u8]) -> IResult<&[u8], LocalPart> {
     alt((
-        map_opt(dot_string, |s: &[u8]| {
-            String::from_utf8(s.to_vec()).ok().map(LocalPart)
-        }),
+        map_opt(dot_string, |s: &[u8]| visible(s.to_vec())),
         quoted_string,
     ))
     .parse(input)
+}
+
+/// Text that a local-part may have.
+fn visible(text: Vec<u8>) -> Option<LocalPart> {
+    let text = String::from_utf8(text).ok()?;
+    text.chars()
+        .all(international::is_visible)
+        .then_some(LocalPart(text))
 }
 
 /// `Dot-string = Atom *("." Atom)`
@@ -340,24 +360,34 @@ fn atom(input: &[u8]) -> IResult<&[u8], &[u8]> {
     take_while1(is_atext).parse(input)
 }
 
+/// `atext =/ UTF8-non-ascii`, RFC 6531 3.3
 fn is_atext(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+    !b.is_ascii() || b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
-/// `Quoted-string = DQUOTE *QcontentSMTP DQUOTE`, unquoted. An empty one is refused: no mailbox
+/// `Quoted-string = DQUOTE *QcontentSMTP DQUOTE`, unquoted, with RFC 6531's `qtextSMTP =/
+/// UTF8-non-ascii`. An empty one is refused: no mailbox
 /// on Unix has an empty name.
 fn quoted_string(input: &[u8]) -> IResult<&[u8], LocalPart> {
     let syntax = || nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Char));
     let Some((b'"', mut rest)) = input.split_first().map(|(b, r)| (*b, r)) else {
         return Err(syntax());
     };
-    let mut text = String::new();
+    let mut text = Vec::new();
     loop {
         rest = match rest {
-            [b'"', after @ ..] if !text.is_empty() => return Ok((after, LocalPart(text))),
+            [b'"', after @ ..] if !text.is_empty() => {
+                return match visible(text) {
+                    Some(local) => Ok((after, local)),
+                    None => Err(syntax()),
+                };
+            }
             [b'\\', b @ 0x20..=0x7e, after @ ..]
-            | [b @ (0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e), after @ ..] => {
-                text.push(char::from(*b));
+            | [
+                b @ (0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e | 0x80..),
+                after @ ..,
+            ] => {
+                text.push(*b);
                 after
             }
             _ => return Err(syntax()),
@@ -367,7 +397,23 @@ fn quoted_string(input: &[u8]) -> IResult<&[u8], LocalPart> {
 
 /// `Domain / address-literal`
 fn domain(input: &[u8]) -> IResult<&[u8], Domain> {
-    alt((literal, host_name)).parse(input)
+    alt((literal, international_name, host_name)).parse(input)
+}
+
+/// `sub-domain =/ U-label`, RFC 6531 3.3: a name with at least one such label.
+fn international_name(input: &[u8]) -> IResult<&[u8], Domain> {
+    let in_name = |b: u8| !b.is_ascii() || b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    map_opt(
+        verify(take_while1(in_name), |name: &[u8]| !name.is_ascii()),
+        |name: &[u8]| {
+            let name = international::a_labels(std::str::from_utf8(name).ok()?)?;
+            match host_name(name.as_bytes()) {
+                Ok(([], domain)) => Some(domain),
+                _ => None,
+            }
+        },
+    )
+    .parse(input)
 }
 
 /// `Domain = sub-domain *("." sub-domain)`, `sub-domain = Let-dig [Ldh-str]`. The underscore is
@@ -440,6 +486,42 @@ mod tests {
     }
 
     #[test]
+    fn addresses_beyond_ascii() {
+        let table = [
+            ("j\u{f6}rg@example.org", "j\u{f6}rg@example.org", false),
+            ("Jo\u{308}rg@x", "Jo\u{308}rg@x", false),
+            ("ann@B\u{fc}cher.example", "ann@xn--bcher-kva.example", true),
+            (
+                "ann@bu\u{308}cher.example",
+                "ann@xn--bcher-kva.example",
+                true,
+            ),
+            (
+                "\u{7530}\u{4e2d}@\u{4f8b}\u{3048}\u{3002}jp",
+                "\u{7530}\u{4e2d}@xn--r8jz45g.jp",
+                false,
+            ),
+            ("\"\u{e4} \u{f6}\"@x", "\"\u{e4} \u{f6}\"@x", false),
+        ];
+        for (input, want, is_ascii) in table {
+            let address = Address::parse(input).unwrap();
+            assert_eq!(
+                (address.to_string().as_str(), address.is_ascii()),
+                (want, is_ascii)
+            );
+            assert_eq!(Address::parse(want), Ok(address), "{input}");
+        }
+        let (_, path) = path("<j\u{f6}rg@b\u{fc}cher.example>".as_bytes()).unwrap();
+        assert_eq!(path.to_string(), "j\u{f6}rg@xn--bcher-kva.example");
+        assert!(super::path(b"<j\xf6rg@example.org>").is_err());
+        assert!(super::path(b"<ann@b\xfccher.example>").is_err());
+        let long = format!("{}@x", "\u{f6}".repeat(33));
+        assert_eq!(Address::parse(&long), Err(BadAddress::LocalPartTooLong));
+        let long = format!("a@{}", "\u{f6}".repeat(60));
+        assert_eq!(Address::parse(&long), Err(BadAddress::Syntax));
+    }
+
+    #[test]
     fn what_is_illegal_does_not_exist() {
         let long_local = format!("{}@x", "a".repeat(65));
         let long_label = format!("a@{}", "b".repeat(64));
@@ -466,8 +548,13 @@ mod tests {
             "\"a\r\"@b",
             "a@b@c",
             "<a@b>",
-            "ä@b",
-            "a@ä",
+            "\u{fffd}@b",
+            "a\u{a0}b@c",
+            "\"a\u{202e}\"@b",
+            "a@\u{e4}..b",
+            "a@-\u{e4}",
+            "a@b\u{ff20}\u{e4}",
+            "a@[\u{e4}]",
             long_local.as_str(),
             long_label.as_str(),
             long_domain.as_str(),

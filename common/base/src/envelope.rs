@@ -1,7 +1,8 @@
-//! The envelope of a message: RFC 5321 2.3.1, with what RFC 3461 (DSN) and RFC 6152 (8BITMIME)
-//! add to it. Pure data; the queue stores it, the sessions fill it.
+//! The envelope of a message: RFC 5321 2.3.1, with what RFC 3461 (DSN), RFC 6152 (8BITMIME), RFC
+//! 3030 (BINARYMIME), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS) add to it. Pure data; the queue stores it, the sessions fill it.
 
 use crate::address::{Address, ReversePath};
+use crate::international;
 
 /// Who sent it, to whom, and what the sender asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,7 @@ pub struct Envelope {
     pub ret: Option<Ret>,
     /// RFC 3461 4.4: the sender's own id of this envelope, in xtext as it came.
     pub envid: Option<String>,
+    pub needs: Needs,
 }
 
 impl Envelope {
@@ -24,15 +26,26 @@ impl Envelope {
             body: Body::default(),
             ret: None,
             envid: None,
+            needs: Needs::default(),
         }
     }
+}
+
+/// What every host on the way has to be able to do, as the sender has declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// RFC 6531 3.4: addresses, or the header, are beyond ASCII.
+    pub smtputf8: bool,
+    /// RFC 8689 2: nobody may pass it on but over TLS with who has proven its name.
+    pub require_tls: bool,
 }
 
 /// One forward-path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
     pub address: Address,
-    /// RFC 3461 4.2: `rfc822;ann@example.org`, in xtext as it came.
+    /// RFC 3461 4.2: `rfc822;ann@example.org`, in xtext as it came; or RFC 6533 3:
+    /// `utf-8;j\x{F6}rg@example.org`, always in its form for ASCII.
     pub orcpt: Option<String>,
     pub notify: Notify,
 }
@@ -138,6 +151,23 @@ pub fn is_orcpt(text: &str) -> bool {
         })
 }
 
+/// An ORCPT as it is kept: one of the type `utf-8` may be written in UTF-8 (utf-8-addr-unitext), and
+/// is brought to the form that every server takes (utf-8-addr-xtext), RFC 6533 3. `None` for none.
+pub fn orcpt(text: &str) -> Option<String> {
+    let mut kept = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii() {
+            true => kept.push(c),
+            false if !international::is_visible(c) => return None,
+            false => kept.push_str(&format!("\\x{{{:X}}}", u32::from(c))),
+        }
+    }
+    let utf8 = text
+        .get(..6)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("utf-8;"));
+    ((text.is_ascii() || utf8) && is_orcpt(&kept)).then_some(kept)
+}
+
 /// Visible ASCII without `+` and `=`, and octets as `+` with two upper-case hexadecimal digits.
 fn is_xtext(text: &str) -> bool {
     let mut rest = text.as_bytes();
@@ -158,12 +188,14 @@ fn is_xtext(text: &str) -> bool {
     true
 }
 
-/// What the sender declared of the content: RFC 6152.
+/// What the sender declared of the content: RFC 6152, RFC 3030 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Body {
     #[default]
     SevenBit,
     EightBitMime,
+    /// Any octets: a CR or a LF alone ends no line and means itself.
+    Binary,
 }
 
 #[cfg(test)]
@@ -216,6 +248,16 @@ mod tests {
             (long.as_str(), false),
         ] {
             assert_eq!(is_envid(text), good, "{text}");
+        }
+        for (text, kept) in [
+            ("utf-8;j\u{f6}rg@x", Some("utf-8;j\\x{F6}rg@x")),
+            ("UTF-8;\u{1f600}", Some("UTF-8;\\x{1F600}")),
+            ("rfc822;a@b", Some("rfc822;a@b")),
+            ("rfc822;j\u{f6}rg@x", None),
+            ("utf-8;a\u{2028}", None),
+            ("utf-8;", None),
+        ] {
+            assert_eq!(orcpt(text).as_deref(), kept, "{text}");
         }
         let long = format!("rfc822;{}", "a".repeat(494));
         for (text, good) in [

@@ -10,6 +10,7 @@ pub mod durable;
 pub mod envelope;
 pub mod escape;
 pub mod fail;
+pub mod international;
 pub mod log;
 pub mod packet;
 pub mod privilege;

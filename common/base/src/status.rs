@@ -67,6 +67,8 @@ impl Status {
     pub const LOOP: Self = Self(5, 4, 6);
     pub const EXPIRED: Self = Self(4, 4, 7);
     pub const SYNTAX: Self = Self(5, 5, 2);
+    /// Non-ASCII addresses not permitted for that sender/recipient: RFC 6531 4.
+    pub const NOT_ASCII: Self = Self(5, 6, 7);
     pub const NOT_AUTHORIZED: Self = Self(5, 7, 1);
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::time::SystemTime;
 
-use base::envelope::{Body, Ret};
+use base::envelope::{Body, Needs, Ret};
 use base::{Address, Config, Doing, Domain, Envelope, Fail, Recipient, ReversePath};
 use queue::{Entry, Event, Lane, Outcome, QueueId, RecipientState, Report, Spawn};
 use rules::{Mailer, Router};
@@ -167,6 +167,10 @@ impl Reporter {
             Part::Header => Some(header_of(entry)?),
             Part::Message => None,
         };
+        let international = match &header {
+            Some(header) => !header.is_ascii(),
+            None => !header_of(entry)?.is_ascii(),
+        };
         let eight_bit = match &header {
             Some(header) => !header.is_ascii(),
             None => has_eight_bit(entry)?,
@@ -176,9 +180,19 @@ impl Reporter {
             ReversePath::Null,
             vec![Recipient::new(reader.address.clone())],
         );
-        if eight_bit || told.iter().any(|t| !t.reply.is_ascii()) {
+        if eight_bit
+            || told
+                .iter()
+                .any(|t| !t.reply.is_ascii() || t.is_international())
+        {
             envelope.body = Body::EightBitMime;
         }
+        envelope.needs = Needs {
+            // The reader stands in the header. The rest of the report is content, of any octets.
+            smtputf8: !reader.address.is_ascii(),
+            // RFC 8689 5
+            require_tls: entry.envelope().needs.require_tls,
+        };
         let mut draft = entry.child(reader.lane, &envelope)?;
         let own_id = *draft.id();
         let boundary = boundary()?;
@@ -195,6 +209,7 @@ impl Reporter {
             told: &told,
             part,
             eight_bit,
+            international: international && entry.envelope().needs.smtputf8,
             boundary: &boundary,
         };
         draft.write(notice.opening().as_bytes())?;
@@ -215,6 +230,10 @@ impl Reporter {
 
 /// RFC 3461 4.3, and the header alone where nothing was lost.
 fn part(about: About<'_>, entry: &Entry) -> Part {
+    // RFC 8689 5: as little as possible goes over further ways.
+    if entry.envelope().needs.require_tls {
+        return Part::Header;
+    }
     match (about, entry.envelope().ret) {
         (About::Deliveries | About::Relayed(_), _) | (_, Some(Ret::Headers)) => Part::Header,
         (About::Failures, Some(Ret::Full)) => Part::Message,

@@ -3,7 +3,8 @@
 //!
 //! The message follows untouched: it is never encoded, so that signatures in it stay whole. What
 //! peers and senders wrote cannot end a line. The fields for programs are ASCII, as RFC 3464 has
-//! them; the words for people may be UTF-8, where a peer's were.
+//! them, but for addresses beyond it (RFC 6533); the words for people may be UTF-8, where a peer's
+//! were.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -86,6 +87,8 @@ pub(crate) struct Notice<'a> {
     pub(crate) part: Part,
     /// Whether what goes back has octets over 127.
     pub(crate) eight_bit: bool,
+    /// The header of what goes back is beyond ASCII, and was declared to be: RFC 6532.
+    pub(crate) international: bool,
     /// Random, so that nobody can write a message that ends its part.
     pub(crate) boundary: &'a str,
 }
@@ -95,7 +98,9 @@ impl Notice<'_> {
     pub(crate) fn opening(&self) -> String {
         let mut out = String::new();
         let words = self.words();
-        self.header(&mut out, self.eight_bit || !words.is_ascii());
+        let international = self.told.iter().any(Told::is_international);
+        let eight_bit = self.eight_bit || international || !words.is_ascii();
+        self.header(&mut out, eight_bit);
         let _fits = write!(
             out,
             "--{}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Description: Notification\r\n\
@@ -104,9 +109,12 @@ impl Notice<'_> {
             encoding(!words.is_ascii()),
         );
         self.fields(&mut out);
-        let kind = match self.part {
-            Part::Message => ("message/rfc822", "Undelivered Message"),
-            Part::Header => ("text/rfc822-headers", "Header of the Message"),
+        // RFC 6532 3.7, RFC 6533 6
+        let kind = match (self.part, self.international) {
+            (Part::Message, false) => ("message/rfc822", "Undelivered Message"),
+            (Part::Message, true) => ("message/global", "Undelivered Message"),
+            (Part::Header, false) => ("text/rfc822-headers", "Header of the Message"),
+            (Part::Header, true) => ("message/global-headers", "Header of the Message"),
         };
         let _fits = write!(
             out,
@@ -209,9 +217,14 @@ impl Notice<'_> {
 
     /// For programs: RFC 3464 2.
     fn fields(&self, out: &mut String) {
+        // RFC 6533 4: fields that name an address beyond ASCII are no message/delivery-status.
+        let kind = match self.told.iter().any(Told::is_international) {
+            false => "delivery-status",
+            true => "global-delivery-status\r\nContent-Transfer-Encoding: 8bit",
+        };
         let _fits = write!(
             out,
-            "--{}\r\nContent-Type: message/delivery-status\r\nContent-Description: Delivery Report\r\n\r\n",
+            "--{}\r\nContent-Type: message/{kind}\r\nContent-Description: Delivery Report\r\n\r\n",
             self.boundary
         );
         line(out, "Reporting-MTA", &format!("dns; {}", self.host));
@@ -223,9 +236,14 @@ impl Notice<'_> {
         for told in self.told {
             out.push_str("\r\n");
             if let Some(orcpt) = &told.orcpt {
-                line(out, "Original-Recipient", &xtext::decode(orcpt));
+                line(out, "Original-Recipient", &xtext::address(orcpt));
             }
-            line(out, "Final-Recipient", &format!("rfc822; {}", told.address));
+            let kind = if told.address.is_ascii() {
+                "rfc822"
+            } else {
+                "utf-8"
+            };
+            line(out, "Final-Recipient", &format!("{kind}; {}", told.address));
             line(out, "Action", self.action.as_str());
             line(out, "Status", &told.final_status(self.action).to_string());
             let said = ascii(&told.reply);
@@ -247,12 +265,20 @@ impl Notice<'_> {
 }
 
 impl Told {
+    /// Whether one of its addresses is beyond ASCII.
+    pub(crate) fn is_international(&self) -> bool {
+        let original = self.orcpt.as_deref().map(xtext::address);
+        !self.address.is_ascii() || original.is_some_and(|original| !original.is_ascii())
+    }
+
     /// The address that the sender wrote, as far as ORCPT has it.
     fn original(&self) -> Option<String> {
-        let decoded = xtext::decode(self.orcpt.as_deref()?);
+        let decoded = xtext::address(self.orcpt.as_deref()?);
         let (kind, address) = decoded.split_once(';')?;
-        kind.eq_ignore_ascii_case("rfc822")
-            .then(|| address.trim().to_owned())
+        let known = ["rfc822", "utf-8"]
+            .iter()
+            .any(|k| kind.eq_ignore_ascii_case(k));
+        known.then(|| address.trim().to_owned())
     }
 
     /// The peer whose reply it is: what begins with a reply code was said by a host.
@@ -387,6 +413,7 @@ mod tests {
             told,
             part: Part::Message,
             eight_bit: false,
+            international: false,
             boundary: "=_b",
         };
         assert_eq!(notice.closing(), "\r\n--=_b--\r\n");

@@ -12,7 +12,7 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use base::envelope::{Body, Ret};
+use base::envelope::{Body, Needs, Ret};
 use base::{Doing, Fail, Recipient, ReversePath, Root};
 
 use crate::crash;
@@ -34,6 +34,7 @@ pub struct Letter {
     pub body: Body,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
+    pub needs: Needs,
 }
 
 /// A message on its way into `drop/`. Dropped, it never was.
@@ -64,6 +65,7 @@ impl Submission {
             body: letter.body,
             ret: letter.ret,
             envid: letter.envid.clone(),
+            needs: letter.needs,
             lane: None,
         };
         let name = dir.name(id.as_str());

@@ -1,6 +1,6 @@
 //! What an intake sees, asks and answers: a submission, the judge's verdict, the run's result.
 
-use base::envelope::{Body, Ret};
+use base::envelope::{Body, Needs, Ret};
 use base::{Envelope, Recipient, ReversePath};
 
 use crate::file::Contents;
@@ -18,6 +18,7 @@ pub struct Dropped {
     pub body: Body,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
+    pub needs: Needs,
     /// Of the content.
     pub size: u64,
 }
@@ -37,6 +38,7 @@ impl Dropped {
             body: contents.body,
             ret: contents.ret,
             envid: contents.envid.clone(),
+            needs: contents.needs,
             size: contents.content_length,
         }
     }
@@ -49,6 +51,7 @@ impl Dropped {
             body: self.body,
             ret: self.ret,
             envid: self.envid.clone(),
+            needs: self.needs,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-use base::envelope::{Body, Ret};
+use base::envelope::{Body, Needs, Ret};
 use base::{Envelope, ReversePath};
 
 use crate::event::Record;
@@ -77,6 +77,7 @@ pub(crate) struct Contents {
     pub(crate) body: Body,
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
+    pub(crate) needs: Needs,
     /// The lane it was made for.
     pub(crate) lane: Option<Lane>,
     pub(crate) state: State,
@@ -107,6 +108,7 @@ impl Contents {
             body: self.body,
             ret: self.ret,
             envid: self.envid.clone(),
+            needs: self.needs,
         })
     }
 }
@@ -226,6 +228,7 @@ fn head(scanner: &mut Scanner<'_>, whole: &mut u32) -> Result<Contents, Unreadab
         body: wishes.body,
         ret: wishes.ret,
         envid: wishes.envid,
+        needs: wishes.needs,
         lane: wishes.lane,
         state: State::new(recipients),
         content_at: 0,

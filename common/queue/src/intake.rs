@@ -395,7 +395,7 @@ mod tests {
     use crate::drop::{Letter, Submission};
     use crate::queue::Lane;
     use crate::queue::tests::{claimed, envelope, ids, put, scratch};
-    use base::envelope::Body;
+    use base::envelope::{Body, Needs};
     use base::{ReversePath, Root};
     use std::io::Read;
     use std::path::Path;
@@ -407,6 +407,7 @@ mod tests {
             body: Body::SevenBit,
             ret: None,
             envid: None,
+            needs: Needs::default(),
         }
     }
 

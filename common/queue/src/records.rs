@@ -1,6 +1,6 @@
 //! The records before the journal, but for the origin: envelope, recipient, END.
 
-use base::envelope::{Body, Notify, Ret};
+use base::envelope::{Body, Needs, Notify, Ret};
 use base::{Address, Envelope, Recipient, ReversePath};
 
 use crate::fields::{self, Fields};
@@ -41,6 +41,7 @@ pub(crate) struct Wishes {
     pub(crate) body: Body,
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
+    pub(crate) needs: Needs,
     pub(crate) lane: Option<Lane>,
 }
 
@@ -51,6 +52,7 @@ impl Wishes {
             body: envelope.body,
             ret: envelope.ret,
             envid: envelope.envid.clone(),
+            needs: envelope.needs,
             lane: Some(lane),
         }
     }
@@ -65,6 +67,7 @@ impl Wishes {
             match self.body {
                 Body::SevenBit => 7,
                 Body::EightBitMime => 8,
+                Body::Binary => BINARY,
             },
         );
         match self.ret {
@@ -74,6 +77,13 @@ impl Wishes {
         }
         if let Some(envid) = &self.envid {
             out.bytes(ENVID, envid.as_bytes());
+        }
+        if self.needs != Needs::default() {
+            let Needs {
+                smtputf8,
+                require_tls,
+            } = self.needs;
+            out.number(NEEDS, u64::from(smtputf8) | u64::from(require_tls) << 1);
         }
         if let Some(lane) = self.lane {
             out.bytes(LANE, lane.as_str().as_bytes());
@@ -92,6 +102,7 @@ impl Wishes {
             body: match fields.number(BODY)? {
                 7 => Body::SevenBit,
                 8 => Body::EightBitMime,
+                BINARY => Body::Binary,
                 _ => return None,
             },
             ret: match fields.number(RET) {
@@ -101,6 +112,14 @@ impl Wishes {
                 Some(_) => return None,
             },
             envid: fields.text(ENVID),
+            // What we do not know we cannot keep.
+            needs: match fields.number(NEEDS).unwrap_or(0) {
+                bits @ 0..4 => Needs {
+                    smtputf8: bits & 1 != 0,
+                    require_tls: bits & 2 != 0,
+                },
+                _ => return None,
+            },
             lane: match fields.text(LANE) {
                 Some(lane) => Some(Lane::parse(&lane)?),
                 None => None,
@@ -152,6 +171,10 @@ const BODY: u8 = 2;
 const RET: u8 = 3;
 const ENVID: u8 = 4;
 const LANE: u8 = 5;
+const NEEDS: u8 = 6;
+
+/// Of BODY, behind the bits of an octet.
+const BINARY: u64 = 1 << 8;
 
 const ADDRESS: u8 = 1;
 const ORCPT: u8 = 2;
@@ -160,3 +183,35 @@ const NOTIFY: u8 = 3;
 const LENGTH: u8 = 1;
 const CONTENT_SUM: u8 = 2;
 const WHOLE_SUM: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_there_and_back() {
+        let mut envelope = crate::queue::tests::envelope(&["j\u{f6}rg@example.org"]);
+        let plain = Wishes::of(&envelope, Lane::Relay).encode();
+        for (smtputf8, require_tls) in [(false, false), (true, false), (false, true), (true, true)]
+        {
+            envelope.needs = Needs {
+                smtputf8,
+                require_tls,
+            };
+            envelope.body = Body::Binary;
+            let read = Wishes::decode(&Wishes::of(&envelope, Lane::Relay).encode()).unwrap();
+            assert_eq!((read.needs, read.body), (envelope.needs, Body::Binary));
+        }
+        // Who needs nothing looks as in the first release.
+        assert!(Fields::read(&plain).unwrap().number(NEEDS).is_none());
+        let mut later = fields::Writer::default();
+        later.number(BODY, 7);
+        later.number(NEEDS, 4);
+        assert!(Wishes::decode(&later.finish()).is_none());
+        let recipient = &envelope.recipients[0];
+        assert_eq!(
+            decode_recipient(&encode_recipient(recipient)).as_ref(),
+            Some(recipient)
+        );
+    }
+}

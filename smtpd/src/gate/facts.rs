@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use base::envelope::{Body, Ret};
+use base::envelope::{Body, Needs, Ret};
 use base::escape::escape;
 use base::{Recipient, ReversePath};
 use mailauth::iprev::Iprev;
@@ -73,6 +73,7 @@ pub(crate) struct Opened {
     pub(crate) body: Body,
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
+    pub(crate) needs: Needs,
     /// Those that were taken so far.
     pub(crate) recipients: Vec<Recipient>,
     /// Where the recipient goes who is asked about, at [`super::Stage::Recipient`].
@@ -175,6 +176,9 @@ impl fmt::Display for Opened {
         }
         if let Some(envid) = &self.envid {
             write!(f, ", envid={}", escape(envid))?;
+        }
+        if self.needs != Needs::default() {
+            write!(f, ", needs={:?}", self.needs)?;
         }
         match &self.queue_id {
             Some(id) => write!(f, ", id={id}"),

@@ -334,6 +334,7 @@ fn mail_args(opened: &Opened) -> Vec<String> {
     }
     match opened.body {
         Body::SevenBit => {}
+        Body::Binary => args.push("BODY=BINARYMIME".into()),
         Body::EightBitMime => args.push("BODY=8BITMIME".into()),
     }
     args.extend(opened.ret.map(|ret| match ret {
@@ -341,6 +342,12 @@ fn mail_args(opened: &Opened) -> Vec<String> {
         Ret::Headers => "RET=HDRS".to_owned(),
     }));
     args.extend(opened.envid.as_ref().map(|id| format!("ENVID={id}")));
+    if opened.needs.smtputf8 {
+        args.push("SMTPUTF8".into());
+    }
+    if opened.needs.require_tls {
+        args.push("REQUIRETLS".into());
+    }
     args
 }
 

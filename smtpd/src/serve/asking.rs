@@ -62,6 +62,7 @@ impl Connection {
                 body,
                 ret,
                 envid,
+                needs,
             } => {
                 self.ruling = Ruling::default();
                 if let Err(refusal) = self.may_send(size, &reverse_path, login.as_deref()) {
@@ -75,6 +76,7 @@ impl Connection {
                         body,
                         ret,
                         envid,
+                        needs,
                         recipients: Vec::new(),
                         lane: None,
                         queue_id: None,

@@ -5,7 +5,7 @@ use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
 use super::{
-    Action, Actions, Hello, MAX_REFUSED, Queued, Session, Start, State, Transaction, Verdict,
+    Action, Actions, Hello, How, MAX_REFUSED, Queued, Session, Start, State, Transaction, Verdict,
     protocol,
 };
 use crate::body::{Body, Framing, Limits};
@@ -51,12 +51,16 @@ impl Session {
             if !names.is_empty() {
                 text.push_str(&format!("\nAUTH {}", names.join(" ")));
             }
+            // RFC 8689 2: only where it can be kept.
+            if self.tls {
+                text.push_str("\nREQUIRETLS");
+            }
             // RFC 9422
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
             if self.client.xclient {
                 text.push_str(&format!("\n{}", xclient::KEYWORD));
             }
-            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
+            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nSMTPUTF8\nHELP");
         }
         actions.push(Action::Reply(Reply::made(250, None, text)));
     }
@@ -91,22 +95,31 @@ impl Session {
             }
             Some(Path::Local(_)) => return self.refuse(reply::BAD_SENDER, actions),
         };
+        if mail.needs.require_tls && !self.tls {
+            return self.refuse(reply::REQUIRETLS_NEEDS_TLS, actions);
+        }
         let size = mail.size.unwrap_or(0);
         if size > self.terms.size_limit {
             let from = reverse_path.to_string();
             self.log_reject("MAIL", &reply::TOO_BIG, Some(&from), None, actions);
             return self.refuse(reply::TOO_BIG, actions);
         }
+        let how = match (hello.extended, mail.needs.smtputf8) {
+            (_, true) => How::Utf8,
+            (true, false) => How::Extended,
+            (false, false) => How::Plain,
+        };
         let transaction = Box::new(Transaction {
             reverse_path,
             body: mail.body,
             ret: mail.ret,
             envid: mail.envid,
+            needs: mail.needs,
             local: Vec::new(),
             relay: Vec::new(),
             discarded: Vec::new(),
             helo: hello.name.clone(),
-            protocol: protocol(hello.extended, self.tls, self.login.is_some()),
+            protocol: protocol(how, self.tls, self.login.is_some()),
             login: self.login.clone(),
             submitted: self.client.submission || self.login.is_some(),
         });
@@ -117,6 +130,7 @@ impl Session {
             body: transaction.body,
             ret: transaction.ret,
             envid: transaction.envid.clone(),
+            needs: transaction.needs,
         });
         self.enter(State::AskingSender(transaction));
     }
@@ -147,6 +161,9 @@ impl Session {
         let State::Mail(transaction) = &self.state else {
             return self.refuse(reply::MAIL_FIRST, actions);
         };
+        if !rcpt.is_ascii && !transaction.needs.smtputf8 {
+            return self.refuse(reply::NEEDS_SMTPUTF8, actions);
+        }
         if transaction.len() >= self.terms.recipient_limit {
             return actions.push(Action::Reply(reply::TOO_MANY_RECIPIENTS));
         }

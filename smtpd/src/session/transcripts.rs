@@ -1,5 +1,7 @@
 //! Sessions as the RFCs write them: `C:` the client, `S:` the server, `#` what else happened.
 
+mod extensions;
+
 use proptest::prelude::{any, proptest};
 
 use super::fake::{HELLO, World, admission, client, play};
@@ -346,10 +348,12 @@ fn tls_forgets_what_was_said() {
         S: 250-SIZE 1000
         S: 250-8BITMIME
         S: 250-AUTH PLAIN LOGIN
+        S: 250-REQUIRETLS
         S: 250-LIMITS RCPTMAX=3
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
+        S: 250-SMTPUTF8
         S: 250 HELP
         C: STARTTLS
         S: 503 5.5.1 TLS is already in use
@@ -527,6 +531,7 @@ fn strong_logins_need_no_tls() {
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
+        S: 250-SMTPUTF8
         S: 250 HELP
         C: AUTH PLAIN AGFubgBzZWNyZXQ=
         S: 538 5.7.11 Encryption required, say STARTTLS first

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use account::Mechanism;
-use base::envelope::{Body as BodyType, Ret};
+use base::envelope::{Body as BodyType, Needs, Ret};
 use base::{Address, Domain, Recipient, ReversePath};
 
 use crate::reply::Reply;
@@ -92,6 +92,7 @@ pub(crate) enum Action {
         body: BodyType,
         ret: Option<Ret>,
         envid: Option<String>,
+        needs: Needs,
     },
     AskRecipient {
         recipient: Recipient,
@@ -177,11 +178,12 @@ pub(crate) struct Transaction {
     pub(crate) body: BodyType,
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
+    pub(crate) needs: Needs,
     pub(crate) local: Vec<Recipient>,
     pub(crate) relay: Vec<Recipient>,
     pub(super) discarded: Vec<Address>,
     pub(crate) helo: String,
-    /// RFC 3848.
+    /// RFC 3848, RFC 6531 4.3.
     pub(crate) protocol: &'static str,
     pub(crate) login: Option<String>,
     /// It comes from its author, one of our users: what it lacks is added.

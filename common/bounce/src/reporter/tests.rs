@@ -252,3 +252,41 @@ fn success_is_told_to_who_asked() {
         None
     );
 }
+
+/// RFC 6533 3 and 4
+#[test]
+fn addresses_beyond_ascii_are_told_as_they_are() {
+    let host = host();
+    let wish = |e: &mut Envelope| {
+        e.needs.smtputf8 = true;
+        e.recipients[0].orcpt = Some("utf-8;\\x{7530}+40far.test".into());
+    };
+    let mut entry = host.failed("j\u{f6}rg@far.test", &["a@far.test"], wish);
+    let id = host
+        .reporter
+        .report(&mut entry, About::Failures)
+        .unwrap()
+        .unwrap();
+    assert!(host.claim(Lane::Relay, &id).envelope().needs.smtputf8);
+    let text = host.text(Lane::Relay, &id);
+    for part in [
+        "To: <j\u{f6}rg@far.test>\r\n",
+        "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n",
+        "Original-Recipient: utf-8;\u{7530}@far.test\r\n",
+        "Final-Recipient: rfc822; a@far.test\r\n",
+        "(you wrote to <\u{7530}@far.test>)",
+        "Content-Type: message/rfc822\r\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // A sender in ASCII can be told by every server.
+    let mut entry = host.failed("s@far.test", &["j\u{f6}rg@far.test"], |_| ());
+    let id = host
+        .reporter
+        .report(&mut entry, About::Failures)
+        .unwrap()
+        .unwrap();
+    let report = host.claim(Lane::Relay, &id);
+    assert!(!report.envelope().needs.smtputf8);
+    assert_eq!(report.envelope().body, Body::EightBitMime);
+}

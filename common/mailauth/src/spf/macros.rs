@@ -112,6 +112,10 @@ impl Text {
     /// As a name; labels that are too many are dropped from the left. `None` where it is no name.
     pub(crate) fn name(&self, values: &mut dyn Values) -> Option<Domain> {
         let whole = self.expand(values);
+        // RFC 8616 4: a local-part beyond ASCII matches nothing.
+        if !whole.is_ascii() {
+            return None;
+        }
         let mut name = whole.strip_suffix('.').unwrap_or(&whole);
         while name.len() > MAX_NAME {
             name = name.split_once('.')?.1;

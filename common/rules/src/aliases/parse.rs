@@ -209,7 +209,7 @@ fn target(item: &str) -> Result<Target, String> {
             | BadAddress::NoDomain
             | BadAddress::LocalPartTooLong
             | BadAddress::DomainTooLong
-            | BadAddress::NotAscii => format!("{shown}: {e}"),
+            | BadAddress::NotUtf8 => format!("{shown}: {e}"),
         }
     })
 }

@@ -1,11 +1,14 @@
 //! The client's side of one SMTP transaction: RFC 5321, with PIPELINING (2920), SIZE (1870),
-//! 8BITMIME (6152), STARTTLS (3207) and DSN (3461). A pure state machine.
+//! 8BITMIME (6152), STARTTLS (3207), DSN (3461), SMTPUTF8 (6531) and REQUIRETLS (8689). A pure state
+//! machine.
 //!
 //! It ends with a verdict for each recipient, taken from the server's own words. Silence, nonsense
 //! and a lost connection are never more than "try later".
 //!
 //! Content with octets over 127 is sent as it is to a server without 8BITMIME: every server that
-//! is left passes them on, and rewriting a message would break its signatures.
+//! is left passes them on, and rewriting a message would break its signatures. Addresses beyond
+//! ASCII, and what may travel over TLS only, never go to a server that has not announced that it
+//! takes them: it is [`Outcome::unfit`].
 
 mod abilities;
 
@@ -20,6 +23,10 @@ use crate::reply::{Replies, Reply};
 /// Recipients in one flight of pipelined commands: their replies fit the smallest socket buffer,
 /// so that neither side can wait for the other to read (RFC 2920 3.1).
 const FLIGHT: usize = 40;
+/// REQUIRETLS support required: RFC 8689 4.2.1.
+const NEEDS_TLS: Status = Status::new(5, 7, 30);
+/// Cryptographic failure.
+const NO_TLS_NOW: Status = Status::new(4, 7, 5);
 
 /// What the driver tells.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +95,7 @@ pub(crate) struct Client {
     /// How many replies were read.
     heard: usize,
     tls_failed: bool,
+    unfit: bool,
     progress: Progress,
 }
 
@@ -123,6 +131,8 @@ pub(crate) struct Outcome {
     pub(crate) tls_failed: bool,
     /// The server reports successes itself (RFC 3461).
     pub(crate) dsn: bool,
+    /// It lacks what the message needs: another may have it.
+    pub(crate) unfit: bool,
 }
 
 impl Client {
@@ -140,6 +150,7 @@ impl Client {
             data_sent: false,
             heard: 0,
             tls_failed: false,
+            unfit: false,
             progress: Progress::Connected,
         }
     }
@@ -201,6 +212,7 @@ impl Client {
             progress: self.progress,
             tls_failed: self.tls_failed,
             dsn: self.abilities.dsn,
+            unfit: self.unfit,
         }
     }
 
@@ -285,6 +297,12 @@ impl Client {
     }
 
     fn starttls(&mut self, reply: &Reply, actions: &mut Vec<Action>) {
+        if reply.class() != 2 && self.mail.needs.require_tls {
+            // Not now, it says: certificates are mended.
+            let text = format!("{} says to STARTTLS: {}", self.peer, reply.text());
+            self.decide_rest(NO_TLS_NOW, &text);
+            return self.quit(actions);
+        }
         if reply.class() != 2 {
             // Offered and refused: the rest goes in the clear, as without the offer.
             return self.begin(actions);
@@ -301,8 +319,30 @@ impl Client {
         self.enter(State::Tls);
     }
 
+    /// What the message needs and the server has not.
+    fn lack(&self) -> Option<(Status, &'static str)> {
+        let (needs, has) = (self.mail.needs, self.abilities);
+        if needs.smtputf8 && !has.smtputf8 {
+            // RFC 6531 3.2
+            return Some((Status::NOT_ASCII, "does not offer SMTPUTF8"));
+        }
+        if needs.require_tls && self.tls != Tls::Up {
+            return Some((NEEDS_TLS, "does not offer STARTTLS, which REQUIRETLS needs"));
+        }
+        if needs.require_tls && !has.require_tls {
+            return Some((NEEDS_TLS, "does not offer REQUIRETLS"));
+        }
+        None
+    }
+
     /// MAIL, and with PIPELINING the first recipients behind it.
     fn begin(&mut self, actions: &mut Vec<Action>) {
+        if let Some((status, what)) = self.lack() {
+            self.unfit = true;
+            let text = format!("{} {what}", self.peer);
+            self.decide_rest(status, &text);
+            return self.quit(actions);
+        }
         if let Some(limit) = self.abilities.size_limit
             && self.mail.size > limit
         {
@@ -319,6 +359,12 @@ impl Client {
         }
         if self.abilities.eight_bit && self.mail.eight_bit {
             line.push_str(" BODY=8BITMIME");
+        }
+        if self.mail.needs.smtputf8 {
+            line.push_str(" SMTPUTF8");
+        }
+        if self.mail.needs.require_tls {
+            line.push_str(" REQUIRETLS");
         }
         if self.abilities.dsn {
             line.push_str(&self.mail.dsn_parameters());

@@ -47,7 +47,9 @@ pub(crate) fn judge(
         // Copying it meets the same trouble and says which it is.
         header.clear();
     }
-    let envelope = dropped.envelope(ReversePath::Address(author.clone()));
+    let mut envelope = dropped.envelope(ReversePath::Address(author.clone()));
+    // From may be of it.
+    envelope.needs.smtputf8 |= !envelope.reverse_path.is_ascii();
     let ours = |address: &Address| matches!(router.route(address).mailer, Mailer::Local { .. });
     // Whatever is not surely ours goes to the lane that can relay, bounce and hand over.
     let looping = Names::of(&header).count("Received") > world.hop_limit;
@@ -173,7 +175,8 @@ mod tests {
         let table = [
             (Some("ann".to_owned()), "ann@here.test"),
             (Some("a b".to_owned()), "\"a b\"@here.test"),
-            (Some("ü".to_owned()), "uid7@here.test"),
+            (Some("ü".to_owned()), "ü@here.test"),
+            (Some("\u{202e}".to_owned()), "uid7@here.test"),
             (None, "uid7@here.test"),
         ];
         for (name, want) in table {

@@ -1,9 +1,10 @@
-//! The envelope as the client sends it: RFC 5321 4.1.1.2 and 4.1.1.3 with RFC 3461's parameters.
+//! The envelope as the client sends it: RFC 5321 4.1.1.2 and 4.1.1.3 with RFC 3461's parameters, and
+//! what it needs of the server.
 //!
 //! What senders wrote into parameters is passed on only where it is what RFC 3461 allows there, so
 //! that nothing can break out of its command. Addresses cannot hold what is illegal anyway.
 
-use base::envelope::{self, Body, Ret, is_envid, is_orcpt};
+use base::envelope::{self, Body, Needs, Ret, is_envid, is_orcpt};
 use base::{Address, Domain, Envelope, Recipient};
 
 /// What a transaction needs besides the content.
@@ -15,6 +16,8 @@ pub(crate) struct Mail {
     pub(crate) reverse_path: String,
     pub(crate) size: u64,
     pub(crate) eight_bit: bool,
+    /// What the server has to have, or it does not get the message.
+    pub(crate) needs: Needs,
     pub(crate) recipients: Vec<To>,
     ret: Option<Ret>,
     envid: Option<String>,
@@ -44,10 +47,21 @@ impl Mail {
             reverse_path: envelope.reverse_path.to_string(),
             size,
             eight_bit: envelope.body == Body::EightBitMime,
+            needs: Needs {
+                smtputf8: !envelope.reverse_path.is_ascii(),
+                ..Needs::default()
+            },
             recipients: Vec::new(),
             ret: envelope.ret,
             envid: envelope.envid.clone().filter(|e| is_envid(e)),
         }
+    }
+
+    /// The same for a message that needs this too.
+    pub(crate) fn needing(mut self, needs: Needs) -> Self {
+        self.needs.smtputf8 |= needs.smtputf8;
+        self.needs.require_tls |= needs.require_tls;
+        self
     }
 
     /// The same for some recipients, given as who is asked for and where it goes now.
@@ -55,8 +69,10 @@ impl Mail {
         &self,
         recipients: impl IntoIterator<Item = (&'a Recipient, &'a Address)>,
     ) -> Self {
+        let mut needs = self.needs;
         let recipients = recipients
             .into_iter()
+            .inspect(|(_, user)| needs.smtputf8 |= !user.is_ascii())
             .map(|(recipient, user)| To {
                 path: user.to_string(),
                 notify: notify(recipient.notify),
@@ -65,6 +81,7 @@ impl Mail {
             .collect();
         Self {
             recipients,
+            needs,
             ..self.clone()
         }
     }

@@ -9,6 +9,7 @@ mod destinations;
 mod fake;
 mod intake;
 mod mail;
+mod needs;
 mod relay;
 mod reply;
 mod report;

@@ -379,7 +379,7 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::envelope::Body;
+    use base::envelope::{Body, Needs};
     use base::{Config, Recipient, Root};
     use queue::drop::{Letter, Submission};
     use std::path::Path;
@@ -427,6 +427,7 @@ mod tests {
                 body: Body::SevenBit,
                 ret: None,
                 envid: None,
+                needs: Needs::default(),
             };
             let mut submission = Submission::create(&root, &letter).unwrap();
             let header = "Received: by a\r\n\tb\r\n".repeat(hops) + "Subject: x\r\n\r\n";
@@ -472,6 +473,7 @@ mod tests {
             body: Body::SevenBit,
             ret: None,
             envid: None,
+            needs: Needs::default(),
         };
         let mut submission = Submission::create(&root, &letter).unwrap();
         submission.write(&vec![b'x'; 40 << 20]).unwrap();

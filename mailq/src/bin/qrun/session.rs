@@ -87,6 +87,10 @@ pub(crate) fn run(
         })),
         name: tls_name(target),
         terms,
+        verify: match mail.needs.require_tls {
+            true => Verify::Name,
+            false => Verify::Never,
+        },
         message: LONGEST + Duration::from_secs(mail.size / SLOWEST),
     };
     session.drive(content)?;
@@ -135,6 +139,7 @@ fn unreachable(mail: &Mail, peer: &str, e: &io::Error) -> Outcome {
         progress: Progress::Unreached,
         tls_failed: false,
         dsn: false,
+        unfit: false,
     }
 }
 
@@ -207,6 +212,7 @@ struct Session<'a> {
     stream: Option<Stream>,
     name: String,
     terms: &'a Terms<'a>,
+    verify: Verify,
     /// What the message as a whole has.
     message: Duration,
 }
@@ -321,7 +327,7 @@ impl Session<'_> {
             return self.client.step(Input::Lost("lost connection"), actions);
         };
         socket.by.set(self.by());
-        match tls.connect(socket, &self.name, Verify::Never) {
+        match tls.connect(socket, &self.name, self.verify) {
             Ok(stream) => {
                 log::debug!("{}: {}", self.name, stream.info());
                 self.stream = Some(Stream::Tls(Box::new(stream)));
@@ -329,7 +335,11 @@ impl Session<'_> {
             }
             Err(fail) => {
                 log::info!("{fail}");
-                self.client.step(Input::Lost("lost connection"), actions);
+                let why = match self.verify {
+                    Verify::Name => "no TLS with a certificate that can be verified",
+                    Verify::Never => "lost connection",
+                };
+                self.client.step(Input::Lost(why), actions);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, Read, Write};
 
 use base::address;
-use base::envelope::Body;
+use base::envelope::{Body, Needs};
 use base::{Address, Config, Doing, Fail, Recipient, ReversePath, Root, Status, Sysexit};
 use queue::QueueId;
 use queue::drop::{Letter, Submission};
@@ -39,6 +39,7 @@ pub(crate) struct Session<'a> {
 struct Mail {
     sender: ReversePath,
     body: Body,
+    smtputf8: bool,
     recipients: Vec<Recipient>,
     seen: HashSet<Address>,
 }
@@ -110,7 +111,7 @@ impl Session<'_> {
         let name = &self.config.official_name;
         match verb {
             "EHLO" => format!(
-                "250-{name}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES",
+                "250-{name}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES",
                 self.config.message_size_limit
             ),
             "HELO" => format!("250 {name}"),
@@ -130,6 +131,8 @@ impl Session<'_> {
                 (ReversePath::Address(own), left)
             }
         };
+        let is_ascii = spelled(rest, parameters).is_ascii();
+        let mut smtputf8 = false;
         // What nobody said may have any octets.
         let mut body = Body::EightBitMime;
         for word in words(parameters)? {
@@ -142,12 +145,17 @@ impl Session<'_> {
                 }
                 ("BODY", "7BIT") => body = Body::SevenBit,
                 ("BODY", "8BITMIME") => (),
+                ("SMTPUTF8", "") => smtputf8 = true,
                 _ => return Err("555 5.5.4 Unknown parameter".into()),
             }
+        }
+        if !is_ascii && !smtputf8 {
+            return Err(NEEDS_SMTPUTF8.into());
         }
         Ok(Mail {
             sender,
             body,
+            smtputf8,
             recipients: Vec::new(),
             seen: HashSet::new(),
         })
@@ -166,6 +174,9 @@ impl Session<'_> {
         };
         if !words(parameters)?.is_empty() {
             return Err("555 5.5.4 Unknown parameter".into());
+        }
+        if !mail.smtputf8 && !spelled(rest, parameters).is_ascii() {
+            return Err(NEEDS_SMTPUTF8.into());
         }
         if let Mailer::Error { status, text } = self.router.route(&address).mailer {
             return Err(format!("{} {status} {text}", code(status)));
@@ -190,6 +201,10 @@ impl Session<'_> {
             body: mail.body,
             ret: None,
             envid: None,
+            needs: Needs {
+                smtputf8: mail.smtputf8,
+                ..Needs::default()
+            },
         };
         let submission = match Submission::create(self.root, &letter) {
             Ok(submission) => submission,
@@ -296,6 +311,15 @@ impl Ends {
 fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (head, rest) = text.trim_start().split_at_checked(prefix.len())?;
     head.eq_ignore_ascii_case(prefix).then(|| rest.trim_start())
+}
+
+/// RFC 6531 3.5
+const NEEDS_SMTPUTF8: &str = "553 5.6.7 An address beyond ASCII needs SMTPUTF8 in MAIL FROM";
+
+/// What stands before the parameters.
+fn spelled<'a>(rest: &'a str, parameters: &[u8]) -> &'a [u8] {
+    let length = rest.len().saturating_sub(parameters.len());
+    rest.as_bytes().get(..length).unwrap_or_default()
 }
 
 /// Parameters in capitals: none of those that are known here is told apart by case.

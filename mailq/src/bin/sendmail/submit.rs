@@ -8,7 +8,7 @@
 
 use std::io::{self, Read};
 
-use base::envelope::Body;
+use base::envelope::{Body, Needs};
 use base::escape::escape;
 use base::{Address, Config, Doing, Fail, LocalPart, Recipient, ReversePath, Root, Sysexit};
 use mime::words::{self, Target};
@@ -116,12 +116,21 @@ impl Desk<'_> {
                 "more than {MAX_RECIPIENTS} recipients"
             )));
         }
+        let sender = self.sender(wishes)?;
+        // RFC 6531: declared for what cannot go without it. A header alone is let through as it always
+        // was, as eight bits.
+        let smtputf8 = !sender.as_ref().is_none_or(ReversePath::is_ascii)
+            || recipients.iter().any(|to| !to.address.is_ascii());
         Ok(Letter {
-            sender: self.sender(wishes)?,
+            sender,
             recipients,
             body: Body::SevenBit,
             ret: wishes.ret,
             envid: wishes.envid.as_deref().map(xtext),
+            needs: Needs {
+                smtputf8,
+                ..Needs::default()
+            },
         })
     }
 

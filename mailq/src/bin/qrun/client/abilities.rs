@@ -9,6 +9,8 @@ pub(super) struct Abilities {
     pub(super) eight_bit: bool,
     pub(super) starttls: bool,
     pub(super) dsn: bool,
+    pub(super) smtputf8: bool,
+    pub(super) require_tls: bool,
     /// RFC 1870: octets; `None` where it sets no limit or does not say.
     pub(super) size_limit: Option<u64>,
     pub(super) size: bool,
@@ -28,6 +30,8 @@ impl Abilities {
                 "8BITMIME" => all.eight_bit = true,
                 "STARTTLS" => all.starttls = true,
                 "DSN" => all.dsn = true,
+                "SMTPUTF8" => all.smtputf8 = true,
+                "REQUIRETLS" => all.require_tls = true,
                 "SIZE" => {
                     all.size = true;
                     // RFC 1870 6.1: 0 is no limit.
@@ -58,11 +62,14 @@ mod tests {
             "8BitMime",
             "STARTTLS",
             "dsn",
+            "SmtpUTF8",
+            "RequireTLS",
             "SIZE 1000",
             "X y z",
             "",
         ]);
         assert!(all.pipelining && all.eight_bit && all.starttls && all.dsn && all.size);
+        assert!(all.smtputf8 && all.require_tls);
         assert_eq!(all.size_limit, Some(1000));
         for line in [
             "SIZE",

@@ -1,7 +1,7 @@
 //! Transcripts: `S:` is what the server writes, `C:` what we answer, `!` what the driver does
 //! (`tls` the handshake, `content` the message, `close`, and `lost` what it tells).
 
-use base::envelope::{Body, Notify, Ret};
+use base::envelope::{Body, Needs, Notify, Ret};
 use base::{Envelope, Recipient, ReversePath};
 
 use super::*;
@@ -402,5 +402,113 @@ fn nonsense_and_floods_end_it() {
             assert_eq!(outcome.progress, Progress::Connected);
             assert_eq!(outcome.verdicts[0].status.class(), 4);
         }
+    }
+}
+
+/// RFC 6531 3.2: what is not announced is not sent, and nothing is made to fit.
+#[test]
+fn addresses_beyond_ascii_go_to_who_takes_them() {
+    let beyond: &[&str] = &["j\u{f6}rg@b.test"];
+    let taken = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250-SMTPUTF8
+        S: 250 8BITMIME
+        C: MAIL FROM:<s@a.test> BODY=8BITMIME SMTPUTF8
+        S: 250 ok
+        C: RCPT TO:<j\u{f6}rg@b.test>
+        S: 550 5.1.1 no
+        C: QUIT
+        ! close";
+    let (verdicts, outcome) = play(mail(beyond), Tls::Failed, taken, 3);
+    assert_eq!(verdicts, ["5.1.1 550 5.1.1 no"]);
+    assert!(!outcome.unfit);
+    let refused = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 8BITMIME
+        C: QUIT
+        ! close";
+    let (verdicts, outcome) = play(mail(beyond), Tls::Failed, refused, 3);
+    assert_eq!(verdicts, ["5.6.7 mx[1]:25 does not offer SMTPUTF8"]);
+    assert!(outcome.unfit);
+    let needs = Needs {
+        smtputf8: true,
+        require_tls: false,
+    };
+    let header = mail(A).needing(needs);
+    let (verdicts, _) = play(header, Tls::Failed, refused, 3);
+    assert_eq!(verdicts, ["5.6.7 mx[1]:25 does not offer SMTPUTF8"]);
+}
+
+/// RFC 8689 4.2.1
+#[test]
+fn requiretls_goes_on_over_tls_only() {
+    let needs = Needs {
+        smtputf8: false,
+        require_tls: true,
+    };
+    let bare = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 REQUIRETLS
+        C: QUIT
+        ! close";
+    let without = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 STARTTLS
+        C: STARTTLS
+        S: 220 go
+        ! tls
+        C: EHLO mail.a.test
+        S: 250 mx
+        C: QUIT
+        ! close";
+    let not_now = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 STARTTLS
+        C: STARTTLS
+        S: 454 no
+        C: QUIT
+        ! close";
+    let taken = "
+        S: 220 mx
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 STARTTLS
+        C: STARTTLS
+        S: 220 go
+        ! tls
+        C: EHLO mail.a.test
+        S: 250-mx
+        S: 250 REQUIRETLS
+        C: MAIL FROM:<s@a.test> REQUIRETLS
+        S: 550 no
+        C: QUIT
+        ! close";
+    let lacks = "5.7.30 mx[1]:25 does not offer";
+    for (script, verdict, unfit) in [
+        (
+            bare,
+            format!("{lacks} STARTTLS, which REQUIRETLS needs"),
+            true,
+        ),
+        (without, format!("{lacks} REQUIRETLS"), true),
+        (
+            not_now,
+            "4.7.5 mx[1]:25 says to STARTTLS: 454 no".into(),
+            false,
+        ),
+        (taken, "5.0.0 550 no".into(), false),
+    ] {
+        let (verdicts, outcome) = play(mail(A).needing(needs), Tls::May, script, 3);
+        assert_eq!((verdicts, outcome.unfit), (vec![verdict], unfit));
     }
 }

@@ -438,3 +438,63 @@ fn a_failed_handshake_is_followed_by_plaintext() {
     assert_eq!((fake.count("STARTTLS"), fake.count("MAIL")), (1, 1));
     drop(host.dir);
 }
+
+/// RFC 6531 3.2: the next host may have what this one lacks; those who need it not are not kept.
+#[test]
+fn a_server_gets_those_that_it_can_take() {
+    let fake = Fake::polite();
+    let host = host(fake.port, ONE, "");
+    let to = ["j\u{f6}rg@b.test", "a@b.test", "\u{7530}@b.test"];
+    let id = host.put("s@here.test", &to, |e| {
+        e.needs.smtputf8 = true;
+    });
+    assert_eq!(host.attempt(&id), Ended::Finished);
+    assert_eq!(
+        (fake.count("RCPT"), fake.count("RCPT TO:<a@b.test>")),
+        (1, 1)
+    );
+    let report = host.report();
+    for part in [
+        "Content-Type: message/global-delivery-status\r\n",
+        "Final-Recipient: utf-8; j\u{f6}rg@b.test\r\n",
+        "Final-Recipient: utf-8; \u{7530}@b.test\r\n",
+        "Status: 5.6.7",
+        "does not offer SMTPUTF8",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(!report.contains("a@b.test"), "{report}");
+}
+
+#[test]
+fn what_is_ascii_after_all_goes_to_everybody() {
+    let fake = Fake::polite();
+    let host = host(fake.port, ONE, "");
+    let id = host.put("s@here.test", &["a@b\u{fc}cher.test"], |e| {
+        e.needs.smtputf8 = true;
+    });
+    std::fs::write(
+        host.dir.path().join("zone"),
+        "xn--bcher-kva.test MX 10 mx.b.test\nmx.b.test A 127.0.0.1\n",
+    )
+    .unwrap();
+    assert_eq!(host.attempt(&id), Ended::Finished);
+    assert_eq!(fake.count("RCPT TO:<a@xn--bcher-kva.test>"), 1);
+    assert_eq!(fake.count("MAIL FROM:<s@here.test> BODY"), 0);
+}
+
+/// RFC 8689 4.2.1 and 5
+#[test]
+fn requiretls_is_kept_and_said_in_the_report() {
+    let fake = Fake::polite();
+    let host = host(fake.port, ONE, "");
+    let id = host.put("s@here.test", &["a@b.test"], |e| {
+        e.needs.require_tls = true;
+    });
+    assert_eq!(host.attempt(&id), Ended::Finished);
+    assert_eq!(fake.count("MAIL"), 0);
+    let report = host.report();
+    assert!(report.contains("Status: 5.7.30"), "{report}");
+    let report = host.claim(Lane::Local, &host.waiting(Lane::Local)[0]);
+    assert!(report.envelope().needs.require_tls);
+}

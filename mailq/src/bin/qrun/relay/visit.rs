@@ -13,6 +13,7 @@ use super::{Relay, Settled, Way, all};
 use crate::client::{Outcome, Progress, Verdict};
 use crate::destinations::Visit;
 use crate::mail::Mail;
+use crate::needs;
 use crate::session::{self, Ours, Terms};
 
 /// Hosts that are tried in one attempt.
@@ -109,15 +110,21 @@ impl Relay<'_> {
     /// One host: in clear where TLS fails, again where it takes only some recipients at a time.
     fn host(&mut self, target: &Target, port: u16, ways: &[&Way]) -> Result<Answer, Fail> {
         let mut tls = Some(&self.world.tls);
+        let require_tls = self.entry.envelope().needs.require_tls;
         let mut todo: Vec<&Way> = ways.to_vec();
+        // A server without SMTPUTF8 gets those that it can take, in transactions of their own.
+        todo.sort_by_key(|way| !way.user.is_ascii());
         let mut answer = Answer {
             left: Vec::new(),
             progress: Progress::Unreached,
         };
         for _ in 0..MAX_ROUNDS {
-            let batch: Vec<&Way> = todo.drain(..todo.len().min(MAX_RECIPIENTS)).collect();
+            let first = todo.first().map(|way| way.user.is_ascii());
+            let alike = |way: &&&Way| Some(way.user.is_ascii()) == first;
+            let alike = todo.iter().take(MAX_RECIPIENTS).take_while(alike).count();
+            let batch: Vec<&Way> = todo.drain(..alike).collect();
             let outcome = self.transaction(target, port, &batch, tls)?;
-            if outcome.tls_failed && tls.is_some() {
+            if outcome.tls_failed && tls.is_some() && !require_tls {
                 tls = None;
                 todo.splice(..0, batch);
                 continue;
@@ -178,7 +185,7 @@ impl Relay<'_> {
         let to = ways
             .iter()
             .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
-        let mail = mail.to(to);
+        let mail = mail.to(to).needing(needs::of(&self.entry)?);
         let (board, id) = (self.board, *self.entry.id());
         let terms = Terms {
             tls,
@@ -216,7 +223,7 @@ impl Relay<'_> {
         for (way, verdict) in ways.iter().zip(outcome.verdicts) {
             let recipient = way.recipient;
             let Verdict { status, text } = verdict;
-            if status.class() == 4 {
+            if status.class() == 4 || outcome.unfit {
                 let host = said_by.clone();
                 let verdict = Verdict { status, text };
                 left.push(Settled {

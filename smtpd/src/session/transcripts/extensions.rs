@@ -1,0 +1,98 @@
+//! What may only be said where it was announced, and what it changes: SMTPUTF8, REQUIRETLS.
+
+use super::*;
+
+/// RFC 6531 3.4, 3.5 and 4.3
+#[test]
+fn addresses_beyond_ascii_need_smtputf8() {
+    let mut world = World::new(Client {
+        trusted: true,
+        ..client()
+    });
+    world.play(HELLO);
+    world.play(
+        "
+        C: MAIL FROM:<j\u{f6}rg@b\u{fc}cher.example>
+        S: 553 5.6.7 An address beyond ASCII needs SMTPUTF8 in MAIL FROM
+        C: MAIL FROM:<ann@b\u{fc}cher.example>
+        S: 553 5.6.7 An address beyond ASCII needs SMTPUTF8 in MAIL FROM
+        C: MAIL FROM:<ann@x.net>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<j\u{f6}rg@x.net>
+        S: 553 5.6.7 An address beyond ASCII needs SMTPUTF8 in MAIL FROM
+        C: RSET
+        S: 250 2.0.0 Ok
+        C: VRFY j\u{f6}rg SMTPUTF8
+        S: 252 2.5.2 Cannot VRFY user; try RCPT to attempt delivery
+        C: MAIL FROM:<j\u{f6}rg@b\u{fc}cher.example> BODY=8BITMIME SMTPUTF8
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<\u{7530}\u{4e2d}@example.org> ORCPT=utf-8;\u{7530}@x
+        S: 550 5.1.1 <\u{7530}\u{4e2d}@example.org>: No such user here
+        C: RCPT TO:<\u{7530}\u{4e2d}@x.net> ORCPT=utf-8;\u{7530}@x
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: Subject: \u{e4}
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    assert_eq!(
+        world.taken,
+        [
+            "UTF8SMTP <j\u{f6}rg@xn--bcher-kva.example> local relay \u{7530}\u{4e2d}@x.net \
+             \"Subject: \u{e4}\\r\\n\""
+        ]
+    );
+}
+
+/// As everybody does: a header beyond ASCII alone is eight bits, whatever was said of it.
+#[test]
+fn a_header_beyond_ascii_needs_nothing() {
+    let world = play(
+        "
+        C: MAIL FROM:<a@x.net>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: Subject: \u{e4}
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    assert_eq!(world.taken.len(), 1);
+}
+
+/// RFC 8689 2 and 4.1
+#[test]
+fn requiretls_is_for_tls() {
+    let mut world = World::new(client());
+    world.play(HELLO);
+    world.play(
+        "
+        C: MAIL FROM:<a@x.net> REQUIRETLS
+        S: 530 5.7.10 REQUIRETLS is for mail that comes over TLS, say STARTTLS first
+        C: STARTTLS
+        S: 220 2.0.0 Ready to start TLS
+        C: EHLO foo.com
+        S: 250-mx.example.org
+        S: 250-PIPELINING
+        S: 250-SIZE 1000
+        S: 250-8BITMIME
+        S: 250-AUTH PLAIN LOGIN
+        S: 250-REQUIRETLS
+        S: 250-LIMITS RCPTMAX=3
+        S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
+        S: 250-CHUNKING
+        S: 250-SMTPUTF8
+        S: 250 HELP
+        C: MAIL FROM:<a@x.net> REQUIRETLS
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ",
+    );
+}
