@@ -29,7 +29,9 @@ use crate::reply::Reply;
 pub(crate) use content::{Body, Content, Mail, header_end};
 pub(crate) use facts::{Facts, Hello, Login, Opened, Tls};
 
-/// Doors that are asked at the same time, for all sessions; others wait for a thread.
+/// Doors that are asked at the same time of clients that come, of other stages, and of messages;
+/// others wait for a thread. Each has its own, because a stranger can make some answers slow, that of
+/// DNS about his host for one, and those inside must not wait for those at the door.
 const THREADS: usize = 200;
 /// How long one door may take for one question. A client waits two minutes for the answer to DATA
 /// and five for others (RFC 5321 4.5.3.2), and there is more than one door.
@@ -171,7 +173,9 @@ pub(crate) type Maker = Box<dyn Fn(&Facts) -> Option<Box<dyn Door>> + Send + Syn
 /// Who makes the doors, and the threads that they are asked on.
 pub(crate) struct Gate {
     makers: Vec<Maker>,
-    pool: Pool,
+    arrivals: Pool,
+    stages: Pool,
+    messages: Pool,
 }
 
 impl Gate {
@@ -179,7 +183,9 @@ impl Gate {
     pub(crate) fn new(makers: Vec<Maker>) -> Self {
         Self {
             makers,
-            pool: Pool::new(THREADS),
+            arrivals: Pool::new(THREADS),
+            stages: Pool::new(THREADS),
+            messages: Pool::new(THREADS),
         }
     }
 
@@ -195,14 +201,24 @@ impl Gate {
         (!visit.doors.is_empty()).then(|| Box::new(visit))
     }
 
-    /// Runs what may block.
+    /// Runs what may block, at the end of a message.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
-        self.pool.submit(job);
+        self.messages.submit(job);
+    }
+
+    /// Runs a question to the doors.
+    pub(crate) fn ask(&self, stage: Stage, job: impl FnOnce() + Send + 'static) {
+        let pool = match stage {
+            Stage::Client => &self.arrivals,
+            Stage::Hello | Stage::Sender | Stage::Recipient | Stage::Data => &self.stages,
+            Stage::Message => &self.messages,
+        };
+        pool.submit(job);
     }
 
     /// The connection is gone.
     pub(crate) fn leave(&self, visit: Box<Visit>) {
-        self.run(move || visit.leave());
+        self.stages.submit(move || visit.leave());
     }
 }
 

@@ -40,7 +40,8 @@ use crate::proof::Prover;
 use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
 use crate::session::Terms;
 
-/// Look-ups of doors that are under way at the same time.
+/// Look-ups of one door that are under way at the same time. Who makes the names of his hosts slow to
+/// look up must not keep the lists from being asked.
 const LOOKUPS: usize = 200;
 
 fn main() -> ExitCode {
@@ -152,13 +153,13 @@ fn doors(
     checks: Option<checks::Tables>,
     queue: &Queue,
 ) -> Vec<gate::Maker> {
-    let lookups = Pool::new(LOOKUPS);
     let mut doors = Vec::new();
     if conf.client_names {
-        doors.push(gate::names::maker(Arc::clone(dns), lookups.clone()));
+        doors.push(gate::names::maker(Arc::clone(dns), Pool::new(LOOKUPS)));
     }
     if !conf.dnsbl.is_empty() {
         let (lists, limit) = (&conf.dnsbl, conf.dnsbl_limit);
+        let lookups = Pool::new(LOOKUPS);
         doors.push(gate::dnsbl::maker(lists, limit, Arc::clone(dns), lookups));
     }
     doors.extend(checks.map(|tables| checks::maker(tables, queue.clone())));

@@ -200,6 +200,9 @@ impl Connection {
             }
             (_, Verdict::Refuse(refusal)) => self.refuse_recipient(refusal, control),
             (_, verdict) => {
+                if let Verdict::Local(address) | Verdict::Relay(address) = &verdict {
+                    self.taken(Recipient::new(address.clone()));
+                }
                 self.step(Input::Recipient(verdict), control);
             }
         }
@@ -216,7 +219,7 @@ impl Connection {
                     opened.lane = asked.lane();
                 }
                 let handle = control.handle();
-                self.shared.gate.run(move || {
+                self.shared.gate.ask(stage, move || {
                     let ruling = visit.ask(asked.question());
                     handle.post(Done::Ruled(visit, asked, ruling));
                 });
@@ -280,28 +283,33 @@ impl Connection {
 
     fn ruled_recipient(
         &mut self,
-        recipient: Recipient,
+        mut recipient: Recipient,
         verdict: Verdict,
         answer: Result<(), Reply>,
         mut ruling: Ruling,
         control: &mut Control<'_, Done>,
     ) {
         if let Err(refusal) = answer {
-            self.step(Input::Recipient(Verdict::Refuse(refusal)), control);
-            return;
+            return self.refuse_recipient(refusal, control);
         }
         let elsewhere = ruling.redirect.take();
         self.ruling.add(ruling);
+        if let Some(address) = elsewhere {
+            return self.route(address, true, None, control);
+        }
+        if let Verdict::Local(address) | Verdict::Relay(address) = &verdict {
+            recipient.address.clone_from(address);
+            self.taken(recipient);
+        }
+        self.step(Input::Recipient(verdict), control);
+    }
+
+    /// The doors know who is to have the message.
+    fn taken(&mut self, recipient: Recipient) {
         if let Some(visit) = &mut self.visit
             && let Some(opened) = &mut visit.facts.transaction
         {
             opened.recipients.push(recipient);
-        }
-        match elsewhere {
-            Some(address) => self.route(address, true, None, control),
-            None => {
-                self.step(Input::Recipient(verdict), control);
-            }
         }
     }
 }
