@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use base::Status;
 use base::config::MilterSocket;
+use proptest::prelude::*;
 
 use crate::fake::{Fake, agree, configured, packet, serve};
 use crate::reply::{Answer, Modification, Verdict};
-use crate::{Conversation, Trouble};
+use crate::{Changes, Conversation, Trouble};
 
 const MESSAGE: &[u8] = b"Subject: x\r\nTo: a,\r\n b\r\n\r\n";
 
@@ -22,7 +23,7 @@ fn refuse(_: Modification) -> std::io::Result<()> {
 }
 
 /// A whole session with one message; the first word that is not "go on".
-fn run(talk: &mut Conversation) -> Result<Verdict, Trouble> {
+fn run(talk: &mut Conversation, changes: Changes<'_>) -> Result<Verdict, Trouble> {
     let from = Some("192.0.2.1:258".parse().unwrap());
     let go_on = |verdict: &Verdict| *verdict == Verdict::Continue;
     for verdict in [
@@ -36,7 +37,7 @@ fn run(talk: &mut Conversation) -> Result<Verdict, Trouble> {
             return Ok(verdict);
         }
     }
-    talk.content(MESSAGE, &mut &b"body\r\n"[..], &none, &mut refuse)
+    talk.content(MESSAGE, &mut &b"body\r\n"[..], &none, changes)
 }
 
 #[test]
@@ -95,7 +96,11 @@ fn what_is_not_wanted_is_not_sent_and_what_is_not_answered_not_waited_for() {
             })
         });
         let mut talk = fake.open().unwrap();
-        assert_eq!(run(&mut talk).unwrap(), Verdict::Continue, "{flags:#x}");
+        assert_eq!(
+            run(&mut talk, &mut refuse).unwrap(),
+            Verdict::Continue,
+            "{flags:#x}"
+        );
         drop(talk);
         assert_eq!(fake.codes(), codes, "{flags:#x}");
     }
@@ -272,7 +277,7 @@ fn death_is_noticed_at_every_step() {
             continue;
         }
         let mut talk = fake.open().unwrap();
-        let end = run(&mut talk);
+        let end = run(&mut talk, &mut refuse);
         assert!(matches!(end, Err(Trouble::Gone)), "{step}: {end:?}");
     }
 }
@@ -341,6 +346,43 @@ fn macros_may_be_chosen_before_the_terms_or_with_them() {
         talk.mail(&["<a@b>"], &|name| Some(name.into())).unwrap();
         drop(talk);
         assert_eq!(fake.heard().first(), Some(&(b'D', b"Mi\0i\0".to_vec())));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever it sends, the session comes to an end.
+    #[test]
+    fn anything_ends_a_conversation(
+        codes in prop::collection::vec(
+            (prop::sample::select(b"catrdyspf4hmi+2-ebqlOX".as_slice()), prop::collection::vec(0_u8..4, 0..12)),
+            0..12,
+        ),
+        noise: Vec<u8>,
+    ) {
+        let mut said: Vec<u8> = codes.iter().flat_map(|(code, data)| packet(*code, data)).collect();
+        said.extend(noise);
+        let mut sent = false;
+        let mut fake = Fake::new(agree(0x1ff, 0), move |_, _| {
+            let now = if sent { None } else { Some(said.clone()) };
+            sent = true;
+            now
+        });
+        fake.milter.command_timeout = Duration::from_millis(20);
+        fake.milter.content_timeout = Duration::from_millis(20);
+        if let Ok(mut talk) = fake.open() {
+            let (began, mut changes) = (Instant::now(), 0);
+            let ended = run(&mut talk, &mut |_| {
+                changes += 1;
+                Ok(())
+            });
+            prop_assert!(began.elapsed() < Duration::from_secs(2));
+            prop_assert!(changes <= codes.len());
+            if let Ok(Verdict::Answer(answer)) = ended {
+                prop_assert!((400..600).contains(&answer.code));
+            }
+        }
     }
 }
 

@@ -110,7 +110,6 @@ impl Door for Visitor {
         };
         let mut ruling = self.rule(verdict, Stage::Message, facts);
         if let Some(reason) = hold {
-            self.log("hold", Stage::Message, facts, &reason);
             ruling.hold = Some(format!("{}: {reason}", self.filter.milter.name));
         }
         Ok(ruling)
@@ -201,7 +200,7 @@ impl Visitor {
                 return self.break_off(&garbage.into(), stage, facts);
             }
             Verdict::Discard => {
-                self.log("discard", stage, facts, "");
+                self.log("discard", stage, facts);
                 let discard = true;
                 return Ruling {
                     discard,
@@ -216,7 +215,7 @@ impl Visitor {
             Verdict::Shutdown => reply::MILTER_SHUTDOWN,
             Verdict::Answer(answer) => said(answer),
         };
-        self.log("reject", stage, facts, &refusal.to_string());
+        self.log(&refusal.to_string(), stage, facts);
         refuse(refusal)
     }
 
@@ -253,26 +252,16 @@ impl Visitor {
         }
     }
 
-    /// In Postfix's words, which log readers know.
-    fn log(&self, what: &str, stage: Stage, facts: &Facts, why: &str) {
-        let (id, from) = match &facts.transaction {
-            Some(opened) => (opened.queue_id.as_deref(), opened.reverse_path.to_string()),
-            None => (None, String::new()),
-        };
-        let (id, shown) = (id.unwrap_or("NOQUEUE"), &facts.shown);
-        let (name, why) = (escape(&self.filter.milter.name), escape(why));
-        let at = match stage {
-            Stage::Client => "CONNECT",
-            Stage::Hello => "HELO",
-            Stage::Sender => "MAIL",
-            Stage::Recipient => "RCPT",
-            Stage::Data => "DATA",
-            Stage::Message => "END-OF-MESSAGE",
-        };
-        log::info!(
-            "{id}: milter-{what}: {at} from {shown}: {why}; from=<{}> milter={name}",
-            escape(&from)
-        );
+    /// Which milter it was that threw a message away; of a refusal, which the session logs itself.
+    fn log(&self, verdict: &str, stage: Stage, facts: &Facts) {
+        let name = escape(&self.filter.milter.name);
+        let from = facts.transaction.as_ref().map(|opened| {
+            let id = opened.queue_id.as_deref().unwrap_or("NOQUEUE");
+            let from = opened.reverse_path.to_string();
+            format!(" id={id} from=<{}>", escape(&from))
+        });
+        let (shown, from) = (&facts.shown, from.unwrap_or_default());
+        log::info!("milter {name}: {stage:?} of {shown}: {verdict}{from}");
     }
 }
 
