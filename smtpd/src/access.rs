@@ -26,7 +26,7 @@ use crate::table;
 
 /// What is done with a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Action {
+pub(crate) enum Action {
     Ok,
     Refuse(Reply),
     Discard,
@@ -257,7 +257,8 @@ fn word(text: &str) -> (&str, &str) {
     (first, rest.trim_start())
 }
 
-fn parse_action(text: &str) -> Result<Action, String> {
+/// An action with its words; the error says what to write.
+pub(crate) fn parse_action(text: &str) -> Result<Action, String> {
     let (verb, rest) = word(text);
     let or = |default: &str| {
         if rest.is_empty() {

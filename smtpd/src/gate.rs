@@ -15,6 +15,7 @@ mod facts;
 mod lookup;
 pub(crate) mod milter;
 pub(crate) mod names;
+pub(crate) mod policy;
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -162,6 +162,12 @@ fn doors(
         let lookups = Pool::new(LOOKUPS);
         doors.push(gate::dnsbl::maker(lists, limit, Arc::clone(dns), lookups));
     }
+    if !conf.policy_services.is_empty() {
+        doors.push(gate::policy::maker(
+            &conf.policy_services,
+            &conf.policy_states,
+        ));
+    }
     doors.extend(checks.map(|tables| checks::maker(tables, queue.clone())));
     doors.extend(gate::milter::makers(conf, queue));
     doors

@@ -198,6 +198,12 @@ pub(crate) const TOO_MANY_RECIPIENTS: Reply = Reply::new(
 );
 pub(crate) const TRY_LATER: Reply =
     Reply::new(451, Status::SYSTEM, "Local trouble, try again later");
+/// As Postfix says it where a policy server does not answer.
+pub(crate) const NO_POLICY: Reply = Reply::new(
+    451,
+    Status::new(4, 3, 5),
+    "A check is not available now, try again later",
+);
 pub(crate) const AUTH_TROUBLE: Reply = Reply::new(
     454,
     Status::new(4, 7, 0),

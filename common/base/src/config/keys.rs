@@ -182,6 +182,16 @@ pub const KEYS: &[Key] = &[
         "domains of lists and forwarders whose ARC seals overrule DMARC",
     ),
     key(
+        "POLICY_SERVICES",
+        "",
+        "programs that are asked by Postfix's policy protocol: unix:/path or inet:host:port",
+    ),
+    key(
+        "POLICY_STATES",
+        "RCPT",
+        "when they are asked: CONNECT, EHLO, MAIL, RCPT, DATA, END-OF-MESSAGE",
+    ),
+    key(
         "DKIM_KEYS",
         "/etc/yubin/dkim",
         "DOMAIN/SELECTOR.pem: keys that sign what our users send",

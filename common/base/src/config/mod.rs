@@ -8,6 +8,7 @@
 mod dnsbl;
 mod keys;
 mod milter;
+mod policy;
 pub mod reader;
 mod value;
 
@@ -22,6 +23,7 @@ use crate::root::Root;
 pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
 pub use milter::{Milter, MilterDefault, MilterSocket};
+pub use policy::{PolicyService, PolicyState};
 pub use value::{CheckPassword, Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
 /// Where the file stands unless `-f` names another.
@@ -85,6 +87,8 @@ pub struct Config {
     pub dmarc: Dmarc,
     /// With those below them.
     pub arc_trust: Vec<Domain>,
+    pub policy_services: Vec<PolicyService>,
+    pub policy_states: Vec<PolicyState>,
     pub dkim_keys: PathBuf,
     pub plaintext_login: PlaintextLogin,
 
@@ -232,6 +236,8 @@ impl Config {
             authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
             dmarc: get.one("DMARC", value::dmarc)?,
             arc_trust: get.list("ARC_TRUST", value::domain)?,
+            policy_services: get.list("POLICY_SERVICES", |text| policy::service(text, root))?,
+            policy_states: get.list("POLICY_STATES", policy::state)?,
             dkim_keys: get.one("DKIM_KEYS", |p| Ok(root.path(p)))?,
             plaintext_login: get.one("PLAINTEXT_LOGIN", value::plaintext_login)?,
             listen: get.list("LISTEN", value::ip)?,
