@@ -20,8 +20,9 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
+    /// Room for a token in AUTHENTICATE.
     pub(crate) const BEFORE_LOGIN: Self = Self {
-        command: 8 << 10,
+        command: 16 << 10,
         literal: 4 << 10,
     };
     pub(crate) const AFTER_LOGIN: Self = Self {

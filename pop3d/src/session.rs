@@ -132,7 +132,7 @@ enum Wanted {
 
 /// Octets of a command, CRLF included: RFC 2449 4.
 const MAX_COMMAND: usize = 255;
-/// Octets of a response of AUTH: room for a name and a password in base64.
+/// Octets of a response of AUTH, or of the command with one: room for a token in base64.
 const MAX_RESPONSE: usize = 12_288;
 /// RFC 1939 3: the autologout timer is at least ten minutes, before the login too.
 const AUTOLOGOUT: Duration = Duration::from_secs(600);
@@ -256,6 +256,14 @@ impl Session {
             State::Exchange => MAX_RESPONSE,
             State::Waiting(_) => return 0,
             State::Closed => return bytes.len(),
+            // A token is long, and clients send it with the command whatever RFC 5034 4 says.
+            State::Authorization { .. }
+                if bytes
+                    .get(..5)
+                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH ")) =>
+            {
+                MAX_RESPONSE
+            }
             State::Authorization { .. } | State::Transaction(_) => MAX_COMMAND,
         };
         match line::next(bytes, max) {

@@ -7,6 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 /// Octets of a line in an AUTH exchange, CRLF included: RFC 4954 4.
 pub(crate) const MAX_LINE: usize = 12_288;
 
+/// Whether this is the beginning of the command.
+pub(crate) fn is_begun(line: &[u8]) -> bool {
+    line.get(..5)
+        .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "))
+}
+
 /// One response, decoded. Padding is required, and nothing may follow it. What is longer than any
 /// mechanism's response is none.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
@@ -27,6 +33,18 @@ pub(crate) fn encode(challenge: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_has_a_blank_behind_it() {
+        for (line, want) in [
+            ("auth plain", true),
+            ("AUTH", false),
+            ("AUTHOR x", false),
+            ("", false),
+        ] {
+            assert_eq!(is_begun(line.as_bytes()), want, "{line}");
+        }
+    }
 
     #[test]
     fn strict_base64_only() {

@@ -311,6 +311,8 @@ impl Session {
         }
         let max = match self.state {
             State::AuthLine(_) => auth::MAX_LINE,
+            // A token is long, and clients send it with the command whatever RFC 4954 4 says.
+            _ if auth::is_begun(rest) => auth::MAX_LINE,
             _ => MAX_COMMAND,
         };
         match line::next(rest, max) {

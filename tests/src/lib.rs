@@ -6,6 +6,7 @@
 
 pub mod foreign;
 pub mod host;
+pub mod logins;
 pub mod powercut;
 mod powercut_record;
 pub mod smtp;
