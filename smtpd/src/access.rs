@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use base::config::Network;
-use base::{Address, Fail, ReversePath, Status};
+use base::{Address, Domain, Fail, ReversePath, Status, international};
 use mailauth::iprev::Iprev;
 
 use crate::reply::Reply;
@@ -142,7 +142,7 @@ impl Access {
         if matches!(action, Action::Redirect(_)) && class != Class::To {
             return Err("REDIRECT is for `to'".into());
         }
-        let pattern = pattern.to_lowercase();
+        let pattern = canonical(pattern)?;
         if self
             .names
             .insert((class, pattern.clone()), action)
@@ -249,6 +249,27 @@ impl Access {
 fn is_network(pattern: &str) -> bool {
     let dotted = |b: u8| b.is_ascii_digit() || b == b'.';
     pattern.contains(['/', ':']) || pattern.bytes().all(dotted)
+}
+
+/// A pattern as addresses and names are held: in lower case, beyond ASCII a local-part in normal
+/// form C and a domain as A-labels.
+fn canonical(pattern: &str) -> Result<String, String> {
+    if pattern.is_ascii() {
+        return Ok(pattern.to_ascii_lowercase());
+    }
+    let (local, domain) = match pattern.rsplit_once('@') {
+        Some((local, domain)) => (format!("{}@", international::fold(local)), domain),
+        None => (String::new(), pattern),
+    };
+    let (dot, name) = match domain.strip_prefix('.') {
+        Some(name) => (".", name),
+        None => ("", domain),
+    };
+    if name.is_empty() {
+        return Ok(local);
+    }
+    let name = Domain::parse(name).map_err(|e| format!("`{pattern}': {e}"))?;
+    Ok(format!("{local}{dot}{}", name.as_str()))
 }
 
 /// The first word, and what follows it.
@@ -379,6 +400,27 @@ mod tests {
     }
 
     #[test]
+    fn patterns_beyond_ascii() {
+        let access = parse(
+            "to JO\u{308}RG@B\u{fc}cher.example REJECT one\n\
+             to \u{7530}@ REJECT two\n\
+             from .b\u{fc}cher.example REJECT three\n",
+        )
+        .unwrap();
+        let (ip, me) = ("203.0.113.1", "ann@example.org");
+        for (from, to, want) in [
+            (me, "j\u{f6}rg@b\u{fc}cher.example", "554 5.7.1 one"),
+            (me, "j\u{f6}rg@xn--bcher-kva.example", "554 5.7.1 one"),
+            (me, "\u{7530}@x.net", "554 5.7.1 two"),
+            ("a@x.b\u{fc}cher.example", me, "554 5.7.1 three"),
+            ("a@b\u{fc}cher.example", me, "-"),
+        ] {
+            assert_eq!(ask(&access, false, ip, "x", from, to), want, "{from} {to}");
+        }
+        assert!(parse("to a@\u{202e}b REJECT\n").is_err());
+    }
+
+    #[test]
     fn the_first_that_says_something_decides() {
         let access = parse(
             "# who\n\
@@ -483,7 +525,7 @@ mod tests {
              client .dyn.example REJECT dyn\nclient mx.dyn.example OK\n",
         )
         .unwrap();
-        let pass = |name| Iprev::Pass(base::Domain::parse(name).unwrap());
+        let pass = |name| Iprev::Pass(Domain::parse(name).unwrap());
         let later = "450 4.7.25 The name of your host cannot be looked up now, try again later";
         for (ip, name, want) in [
             ("192.0.2.1", Some(pass("p1.Dyn.example")), "554 5.7.1 dyn"),

@@ -1,7 +1,7 @@
 //! What SMTP's extensions promise, all the way: from a client that others wrote through the queue to
 //! the mailbox, to a server that others wrote, or back in a report.
 
-use tests::foreign::{ForeignMta, python};
+use tests::foreign::{ForeignMta, ok, python};
 use tests::{Host, wait_for};
 
 const ZONE: &str = "else.where. IN MX 10 mx.else.where.\nmx.else.where. IN A 127.0.0.1\n\
@@ -163,4 +163,68 @@ s.sendmail('bob@yubin.test', ['ann@else.where', 'alice@yubin.test'], message, ['
     let report = host.wait_for_mail("bob", 1);
     assert!(report.contains("Status: 5.7.30"), "{report}");
     assert!(foreign.messages().is_empty());
+}
+
+/// RFC 8689 4.2.1: over TLS to who proves its name and announces REQUIRETLS; while its certificate is
+/// nobody's that is trusted here, the message waits.
+#[test]
+fn requiretls_goes_to_who_proves_its_name() {
+    let far = Host::new("");
+    let (key, trusted) = (
+        far.path("etc/yubin/tls/key.pem"),
+        far.path("etc/yubin/tls/cert.pem"),
+    );
+    let name = "-newkey rsa:2048 -nodes -days 30 -subj /CN=far -addext subjectAltName=IP:127.0.0.1";
+    // A server is no authority: with the ordinary CA:TRUE nobody need believe it.
+    let mut args = vec![
+        "req",
+        "-x509",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
+    args.extend(name.split(' '));
+    args.extend([
+        "-keyout",
+        key.to_str().unwrap(),
+        "-out",
+        trusted.to_str().unwrap(),
+    ]);
+    ok("openssl", &args, b"");
+    let far = started(far);
+    let def = "MY_NAME=near\nMY_DOMAIN=near.test\nMY_ALIAS=near.test\nFROM_ADDRESS=near.test\n";
+    let mut near = Host::new(&format!(
+        "{def}DEFAULT_RELAY=smtp:[127.0.0.1]:{}\n",
+        far.smtp
+    ))
+    .with_tls();
+    near.start("smtpd");
+    python(
+        "
+import smtplib, ssl, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]))
+s.starttls(context=ssl.create_default_context(cafile=sys.argv[2]))
+message = b'Subject: in secret\\r\\n\\r\\nx\\r\\n'
+s.sendmail('bob@near.test', ['alice@yubin.test'], message, ['REQUIRETLS'])
+",
+        &[
+            &near.smtp.to_string(),
+            near.path("etc/yubin/tls/cert.pem").to_str().unwrap(),
+        ],
+    );
+    near.ok("qrun", &["-q"], b"");
+    let queue = near.ok("mailq", &[], b"");
+    assert!(
+        queue.contains("certificate that can be verified"),
+        "{queue}"
+    );
+    let sent = near
+        .command("qrun")
+        .arg("-q")
+        .env("SSL_CERT_FILE", trusted)
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let mbox = far.wait_for_mail("alice", 1);
+    assert!(mbox.contains("with ESMTPS id"), "{mbox}");
+    assert!(near.ok("mailq", &[], b"").contains("Mail queue is empty"));
 }
