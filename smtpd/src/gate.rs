@@ -10,6 +10,7 @@
 
 pub(crate) mod checks;
 mod content;
+pub(crate) mod copies;
 pub(crate) mod dnsbl;
 mod facts;
 mod lookup;

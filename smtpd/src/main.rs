@@ -33,6 +33,7 @@ use queue::{Logging, Queue};
 use tally::Tally;
 
 use crate::disowned::Handling;
+use crate::gate::copies::Copies;
 use crate::gate::{Gate, checks};
 use crate::policy::{Exists, Policy, Tables, Told};
 use crate::porter::Porter;
@@ -71,6 +72,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     let acceptor = Acceptor::configured(&conf)?;
     let tables = Tables::open(&conf)?;
     let checks = checks::Tables::open(&conf)?;
+    let copies = Copies::open(&conf)?;
     let listens = listens(&conf, acceptor.is_some());
     if opts.check {
         account::server::check(&root, &conf, Service::Smtp)?;
@@ -91,7 +93,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     for (address, service) in sockets.addresses() {
         log::info!("listening on {address} ({service})");
     }
-    let gate = Gate::new(doors(&conf, &dns, checks, &queue));
+    let gate = Gate::new(doors(&conf, &dns, checks, copies, &queue));
     let shared = Arc::new(Shared {
         terms: Arc::new(terms(&conf, checkpw.mechanisms().to_vec())),
         policy: Arc::new(Policy::new(
@@ -151,6 +153,7 @@ fn doors(
     conf: &Config,
     dns: &Arc<dyn Resolve>,
     checks: Option<checks::Tables>,
+    copies: Option<Copies>,
     queue: &Queue,
 ) -> Vec<gate::Maker> {
     let mut doors = Vec::new();
@@ -169,6 +172,7 @@ fn doors(
         ));
     }
     doors.extend(checks.map(|tables| checks::maker(tables, queue.clone())));
+    doors.extend(copies.map(gate::copies::maker));
     doors.extend(gate::milter::makers(conf, queue));
     doors
 }

@@ -181,6 +181,12 @@ pub const KEYS: &[Key] = &[
         "",
         "domains of lists and forwarders whose ARC seals overrule DMARC",
     ),
+    key("ALWAYS_BCC", "", "addresses that have a copy of all mail"),
+    key(
+        "BCC_FILE",
+        "",
+        "who has copies of the mail of which senders and recipients",
+    ),
     key(
         "POLICY_SERVICES",
         "",

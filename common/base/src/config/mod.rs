@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::address::Domain;
+use crate::address::{Address, Domain};
 use crate::fail::Fail;
 use crate::root::Root;
 pub use dnsbl::Dnsbl;
@@ -87,6 +87,8 @@ pub struct Config {
     pub dmarc: Dmarc,
     /// With those below them.
     pub arc_trust: Vec<Domain>,
+    pub always_bcc: Vec<Address>,
+    pub bcc_file: Option<PathBuf>,
     pub policy_services: Vec<PolicyService>,
     pub policy_states: Vec<PolicyState>,
     pub dkim_keys: PathBuf,
@@ -236,6 +238,8 @@ impl Config {
             authentication_results: get.one("AUTHENTICATION_RESULTS", value::yes_no)?,
             dmarc: get.one("DMARC", value::dmarc)?,
             arc_trust: get.list("ARC_TRUST", value::domain)?,
+            always_bcc: get.list("ALWAYS_BCC", value::address)?,
+            bcc_file: get.optional("BCC_FILE", |p| Ok(root.path(p)))?,
             policy_services: get.list("POLICY_SERVICES", |text| policy::service(text, root))?,
             policy_states: get.list("POLICY_STATES", policy::state)?,
             dkim_keys: get.one("DKIM_KEYS", |p| Ok(root.path(p)))?,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::address::Domain;
+use crate::address::{Address, Domain};
 
 /// DIRECT_DELIVER_DOMAINS: whom we deliver to by MX ourselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +156,10 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
 
 pub(super) fn domain(text: &str) -> Result<Domain, String> {
     Domain::parse(text).map_err(|_| "is no host name, write mail.example.org".into())
+}
+
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|e| format!("is no address: {e}"))
 }
 
 /// CF: a short name is also meant with our domain behind it.
