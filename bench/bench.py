@@ -6,7 +6,7 @@
   ./bench.py all [-n 3]                everything
   ./bench.py table                     the lines of the README, with ratios
   ./bench.py report [--ref postfix]    medians, ranges and ratios from results.jsonl
-Workloads: disk D1 I0 S1 S2 S3 S4 P1 I1 I2 I3 M1 FS
+Workloads: disk C1 D1 I0 S1 S2 S3 S4 P1 I1 I2 I3 M1 FS
 Needs root.  Re-executes itself in a private network + mount + PID namespace: only loopback exists in there,
 and every daemon dies with the driver.
 """
@@ -30,7 +30,7 @@ def namespace():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     import resource, signal
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    hard = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)     # for the 10,000 guests
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -114,9 +114,32 @@ def S1(o, a):
             for c in (1, 20, 100):
                 for per in (1, 20):
                     msgs = ({1: 150, 20: 800, 100: 1500} if size == 4096 else {1: 60, 20: 300, 100: 300})[c]
-                    o.put("S1", f"{label} C={c} per={per}", p.label, run,
-                          lg("smtp", *lga(**base, conns=c, msgs=msgs, size=size, per_session=per), timeout=60))
-    rounds(a.n, [x for x in a.peers or MTAS], one)
+                    cpu = P.cpu_s(p.pids())
+                    r = lg("smtp", *lga(**base, conns=c, msgs=msgs, size=size, per_session=per), timeout=60)
+                    mb = r.get("acked", 0) * size / 1e6
+                    r["cpu_ms_per_mb"] = round((P.cpu_s(p.pids()) - cpu) * 1000 / mb, 2) if mb else None
+                    o.put("S1", f"{label} C={c} per={per}", p.label, run, r)
+        if p.label == "stub":
+            o.put("disk", "create 100KiB x20", "files", run, lg("fsync", *lga(dir=f"{WORK}/fsync", threads=20, size=102400, secs=2)))
+    rounds(a.n, [x for x in a.peers or MTAS + ["stub"]], one)
+
+
+def C1(o, a):
+    """10,000 clients that are connected and say nothing: memory of all processes, and a new client's wait for its greeting."""
+    def one(p, run):
+        p.start("hold", "mbox")
+        time.sleep(1)
+        before = P.pss_kib(p.pids())
+        q = subprocess.Popen([LOADGEN, "guests", *lga(addr=f"127.0.0.1:{p.smtp_port}", conns=10000)],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        q.stdout.readline()
+        time.sleep(2)
+        after = P.pss_kib(p.pids())
+        out, _ = q.communicate("go\n", timeout=300)
+        r = json.loads(out.strip().splitlines()[-1])
+        r.update(pss_before_kib=before, pss_kib=after)
+        o.put("C1", "10,000 guests", p.label, run, r)
+    rounds(a.n, a.peers or ["yubin"], one)      # Postfix has a process for each
 
 
 def S2(o, a):
@@ -307,7 +330,7 @@ def FS(o, a):
 
 
 KEYS = {"disk": ["per_s"], "D1": ["delivered_per_s", "acked_per_s", "e2e.p50_us", "e2e.p99_us"],
-        "I0": ["sessions_per_s", "mb_per_s", "session.p50_us"], "S1": ["acked_per_s", "lat.p50_us", "lat.p99_us"], "S2": ["delivered_per_s", "acked_per_s"],
+        "I0": ["sessions_per_s", "mb_per_s", "session.p50_us"], "S1": ["acked_per_s", "lat.p50_us", "lat.p99_us", "cpu_ms_per_mb"], "C1": ["guests", "pss_kib", "banner.p50_us", "banner.p99_us"], "S2": ["delivered_per_s", "acked_per_s"],
         "S3": ["delivered_per_s", "e2e.p50_us", "e2e.p99_us"], "S4": ["per_s", "lat.p50_us"],
         "P1": ["sessions_per_s", "mb_per_s", "login.p50_us"],
         "I1": [f"{s}.{q}_us" for s in ("login", "select", "fetch_all", "fetch_body", "store", "search", "logout", "total") for q in ("p50", "p99")],
@@ -341,6 +364,12 @@ LINES = [
     ("S1", "4K C=1 per=1", "acked_per_s", "accepted into the queue, 1 connection (msg/s)", True, "postfix"),
     ("S1", "4K C=20 per=1", "acked_per_s", "accepted into the queue, 20 connections (msg/s)", True, "postfix"),
     ("S1", "4K C=100 per=1", "acked_per_s", "accepted into the queue, 100 connections (msg/s)", True, "postfix"),
+    ("S1", "4K C=20 per=1", "acked_per_s", "the same, 20 connections, beside a stub", True, "stub"),
+    ("S1", "4K C=100 per=1", "acked_per_s", "the same, 100 connections, beside a stub", True, "stub"),
+    ("S1", "100K C=20 per=20", "acked_per_s", "accepted, 100 KiB, 20 connections (msg/s)", True, "postfix"),
+    ("S1", "100K C=20 per=20", "cpu_ms_per_mb", "the same, processor time (ms/MB)", False, "postfix"),
+    ("C1", "10,000 guests", "pss_kib", "memory with 10,000 idle SMTP clients (KiB PSS of smtpd, pop3d, imapd, checkpw)", False, None),
+    ("C1", "10,000 guests", "banner.p99_us", "a new client's wait for its greeting beside them, p99 (us)", False, None),
     ("D1", "mbox 4K C=1", "delivered_per_s", "accepted and delivered to mbox, 1 connection (msg/s)", True, "postfix"),
     ("D1", "mbox 4K C=20", "delivered_per_s", "accepted and delivered to mbox, 20 connections (msg/s)", True, "postfix"),
     ("D1", "mbox 4K C=100", "delivered_per_s", "accepted and delivered to mbox, 100 connections (msg/s)", True, "postfix"),
@@ -381,13 +410,17 @@ def table(a):
     print("| what | yubin: median (min-max) | peer: median (min-max) | peer | times better | rounds |")
     print("|---|---|---|---|---|---|")
     for w, c, k, what, more, peer in LINES:
-        ours, theirs = values(w, c, k, "yubin"), values(w, c, k, peer)
+        ours = values(w, c, k, "yubin")
+        if peer is None and ours:
+            print(f"| {what} | {show(ours)} | | | | {len(ours)} |")
+            continue
+        theirs = values(w, c, k, peer) if peer else []
         if ours and theirs:
             ratio = statistics.median(ours) / statistics.median(theirs)
             print(f"| {what} | {show(ours)} | {show(theirs)} | {peer} | {ratio if more else 1 / ratio:.2f} | {min(len(ours), len(theirs))} |")
 
 
-ALL = dict(disk=disk, D1=D1, I0=I0, S1=S1, S2=S2, S3=S3, S4=S4, P1=P1, I1=I1, I2=I2, I3=I3, M1=M1, FS=FS)
+ALL = dict(disk=disk, C1=C1, D1=D1, I0=I0, S1=S1, S2=S2, S3=S3, S4=S4, P1=P1, I1=I1, I2=I2, I3=I3, M1=M1, FS=FS)
 
 
 def main():

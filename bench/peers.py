@@ -41,6 +41,18 @@ def pss_kib(pids):
     return total
 
 
+def cpu_s(pids):
+    """Seconds of processor time of these processes and of their children that have ended."""
+    ticks = 0
+    for p in pids:
+        try:
+            with open(f"/proc/{p}/stat") as f:
+                ticks += sum(int(n) for n in f.read().rsplit(")", 1)[1].split()[11:15])
+        except OSError:
+            pass
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Peer:
     """What a workload needs from a server.  Subclasses fill in configure() and launch()."""
     name = "?"
@@ -444,7 +456,8 @@ POP3_PORT={self.pop3_port}
 POP3S_PORT=0
 IMAP_PORT={self.imap_port}
 IMAPS_PORT=0
-MAX_CONNECTIONS_PER_CLIENT=10000
+MAX_CONNECTIONS=20000
+MAX_CONNECTIONS_PER_CLIENT=20000
 MAILBOX_FORMAT={fmt}
 """)
         self.write("/etc/aliases", "postmaster: root\n")
@@ -468,7 +481,34 @@ MAILBOX_FORMAT={fmt}
         shutil.rmtree(self.path(f"/var/spool/yubin-mail/u{user}/idx"), ignore_errors=True)
 
 
-PEERS = {"postfix": Postfix, "opensmtpd": OpenSMTPD, "exim": Exim, "dovecot": Dovecot,
+class Stub(Peer):
+    """No mail server: the load generator's own stub, for what this machine and this generator allow at best."""
+    name = "stub"
+    serves = ("smtp",)
+    smtp_port = 18025
+    process = None
+
+    def installed(self):
+        return True
+
+    def mounts(self):
+        os.makedirs(self.root, exist_ok=True)
+
+    def configure(self, mode, fmt):
+        pass
+
+    def launch(self, mode):
+        self.process = subprocess.Popen([os.environ.get("LOADGEN", f"{WORK}/target/release/loadgen"), "stub", "--port",
+                                         str(self.smtp_port), "--dir", self.root + "/files"])
+
+    def pids(self):
+        return [self.process.pid] if self.process and self.process.poll() is None else []
+
+    def clean(self):
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+PEERS = {"stub": Stub, "postfix": Postfix, "opensmtpd": OpenSMTPD, "exim": Exim, "dovecot": Dovecot,
          "dovecot-hib": DovecotHibernate, "yubin": Yubin}
 
 

@@ -4,6 +4,7 @@ mod imap;
 mod mailbox;
 mod pop3;
 mod smtp;
+mod stub;
 mod util;
 
 use util::Args;
@@ -11,7 +12,7 @@ use util::Args;
 fn main() {
     let mut argv: Vec<String> = std::env::args().skip(1).collect();
     if argv.is_empty() {
-        eprintln!("usage: loadgen fsync|smtp|cli|pop3|imap|fetchall|select|idle|genbox [--key value ...] [-- cmd ...]");
+        eprintln!("usage: loadgen fsync|smtp|guests|stub|cli|pop3|imap|fetchall|select|idle|genbox [--key value ...] [-- cmd ...]");
         std::process::exit(2);
     }
     let sub = argv.remove(0);
@@ -19,6 +20,8 @@ fn main() {
     match sub.as_str() {
         "fsync" => util::fsync_bench(&a),
         "smtp" => smtp::run(&a),
+        "guests" => smtp::guests(&a),
+        "stub" => stub::run(&a),
         "cli" => smtp::cli(&a),
         "pop3" => pop3::run(&a),
         "imap" => imap::run(&a),
