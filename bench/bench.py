@@ -30,7 +30,7 @@ def namespace():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     import resource, signal
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    hard = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)     # for the 10,000 guests
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -115,6 +115,8 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         acceptor,
         people: &[SUBMISSION, SMTPS],
         max_connections: conf.max_connections,
+        // Most of them are between two messages, or their message fits into memory.
+        work_share: 4,
         max_per_client: conf.max_connections_per_client,
         busy: b"421 4.3.2 Too many connections, try again later\r\n",
         proxies: conf.proxy_from.clone(),

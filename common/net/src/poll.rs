@@ -44,6 +44,9 @@ pub struct Options {
     pub people: &'static [&'static str],
     /// Connections in this process.
     pub max_connections: usize,
+    /// Of so many descriptors one is kept for the work on connections: 2 where each connection may
+    /// have work that holds one all the time.
+    pub work_share: u64,
     /// Connections from one client: an IPv4 address or an IPv6 /64. Loopback is not counted.
     pub max_per_client: usize,
     /// What one connection too many is told, with its CRLF; not said where TLS is implicit.
@@ -64,6 +67,7 @@ impl Default for Options {
             acceptor: None,
             people: &[],
             max_connections: 4096,
+            work_share: 2,
             max_per_client: 50,
             busy: b"",
             proxies: Vec::new(),
@@ -106,7 +110,8 @@ where
 {
     let bridge = sockets.take_bridge();
     if let Some(descriptors) = raise_descriptor_limit() {
-        options.max_connections = served_by(descriptors, options.max_connections);
+        options.max_connections =
+            served_by(descriptors, options.work_share, options.max_connections);
     }
     let mut server = Server::new(sockets, factory, options)?;
     notify("READY=1");
@@ -130,9 +135,10 @@ fn raise_descriptor_limit() -> Option<u64> {
 
 /// A connection needs one descriptor, and its work another: who fills the house with connections
 /// must not keep those inside from being served.
-fn served_by(descriptors: u64, wanted: usize) -> usize {
-    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
-    wanted.min(half.max(1))
+fn served_by(descriptors: u64, work_share: u64, wanted: usize) -> usize {
+    let work = descriptors.div_ceil(work_share.max(2));
+    let rest = usize::try_from(descriptors - work).unwrap_or(usize::MAX);
+    wanted.min(rest.max(1))
 }
 
 struct Server<P: Protocol, F> {
@@ -440,9 +446,10 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_their_work() {
-        assert_eq!(served_by(1024, 10_000), 512);
-        assert_eq!(served_by(524_288, 10_000), 10_000);
-        assert_eq!(served_by(u64::MAX, 10_000), 10_000);
-        assert_eq!(served_by(1, 10_000), 1);
+        assert_eq!(served_by(1024, 2, 10_000), 512);
+        assert_eq!(served_by(524_288, 2, 10_000), 10_000);
+        assert_eq!(served_by(u64::MAX, 4, 10_000), 10_000);
+        assert_eq!(served_by(1, 2, 10_000), 1);
+        assert_eq!(served_by(20_000, 4, 20_000), 15_000);
     }
 }
