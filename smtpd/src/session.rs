@@ -325,11 +325,14 @@ impl Session {
                 consumed
             }
             Line::TooLong(consumed) => {
+                self.log_improper(&reply::LINE_TOO_LONG, rest, actions);
                 self.skipping = true;
                 consumed
             }
-            Line::BareCr(_) | Line::BareLf(_) => {
+            Line::BareCr(end) | Line::BareLf(end) => {
                 // Where its lines end is not to be known: there is no way to go on.
+                let line = rest.get(..end).unwrap_or(rest);
+                self.log_improper(&reply::BARE_LINE_END, line, actions);
                 self.part(reply::BARE_LINE_END, actions);
                 rest.len()
             }
@@ -411,12 +414,11 @@ impl Session {
                     .get(..4)
                     .is_some_and(|v| v.eq_ignore_ascii_case(b"BDAT")) =>
             {
+                self.log_improper(&bad, line, actions);
                 return self.part(bad, actions);
             }
             Err(bad) => {
-                if matches!(bad.code(), 501 | 555) {
-                    log::debug!("{}: {bad} to: {}", self.client.shown, escape(line));
-                }
+                self.log_improper(&bad, line, actions);
                 self.refuse(bad, actions);
                 return;
             }
@@ -546,12 +548,7 @@ impl Session {
 
     /// For who does not speak SMTP.
     fn hang_up(&mut self, said: &[u8], actions: &mut Actions) {
-        let head = said.get(..80).unwrap_or(said);
-        actions.push(Action::Log(format!(
-            "improper command from {}: {}",
-            self.client.shown,
-            escape(head)
-        )));
+        self.log_improper(&reply::NOT_SMTP, said, actions);
         self.part(reply::NOT_SMTP, actions);
     }
 

@@ -12,6 +12,9 @@ use super::{Action, Actions, Admission, GLANCE, Session, State};
 use crate::command::Command;
 use crate::reply::{self, Reply};
 
+/// Octets of what a client said that a line of the log shows.
+const SHOWN: usize = 80;
+
 impl Session {
     /// The client is there.
     pub(super) fn open(&mut self, actions: &mut Actions) {
@@ -84,13 +87,37 @@ impl Session {
 
     /// There is no knowing what such a client says to which question: it has to go.
     pub(super) fn out_of_turn(&mut self, ahead: &[u8], actions: &mut Actions) {
-        let head = ahead.get(..80).unwrap_or(ahead);
         actions.push(Action::Log(format!(
             "NOQUEUE: reject: {} from {}: talks before our reply: {}",
             self.last,
             self.client.shown,
-            escape(head)
+            self.words(ahead)
         )));
         self.part(reply::OUT_OF_TURN, actions);
+    }
+
+    /// What came that is no command, for the log.
+    pub(super) fn log_improper(&self, refusal: &Reply, said: &[u8], actions: &mut Actions) {
+        actions.push(Action::Log(format!(
+            "improper command from {}: {refusal}: {}",
+            self.client.shown,
+            self.words(said)
+        )));
+    }
+
+    /// The beginning of what came, escaped, without what may be a secret: what is said in an AUTH
+    /// exchange, and behind one that did not go as the client thought.
+    fn words(&self, said: &[u8]) -> String {
+        if self.last == "AUTH" {
+            return "(not shown)".into();
+        }
+        let head = said.get(..SHOWN).unwrap_or(said);
+        let auth = head
+            .windows(4)
+            .position(|word| word.eq_ignore_ascii_case(b"AUTH"));
+        match auth.map(|at| head.get(..at.saturating_add(4)).unwrap_or(head)) {
+            Some(known) => format!("{} (not shown)", escape(known)),
+            None => escape(head).to_string(),
+        }
     }
 }

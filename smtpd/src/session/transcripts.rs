@@ -287,6 +287,80 @@ fn bad_line_ends_in_commands_part_us() {
     }
 }
 
+/// What came is in the log, escaped, and what may be a secret is not.
+#[test]
+fn the_log_says_what_came() {
+    let long = format!("NOOP {}\r\n", "x".repeat(5000));
+    let table: &[(&[u8], &str)] = &[
+        (
+            b"NOOP\nQUIT\n",
+            "500 5.5.2 A line ends with CR LF, never with one of them alone: NOOP\\x0a",
+        ),
+        (
+            b"NOOP\rx\r\n",
+            "500 5.5.2 A line ends with CR LF, never with one of them alone: NOOP\\x0d",
+        ),
+        (
+            b"\x1b[2J\r\n",
+            "500 5.5.2 Command not recognized; HELP lists them: \\x1b[2J",
+        ),
+        (
+            b"MAIL FROM:<a\0@b>\r\n",
+            "501 5.1.7 Bad sender address; write MAIL FROM:<local-part@domain>: MAIL FROM:<a\\x00@b>",
+        ),
+        (
+            b"BDAT x\r\n",
+            "501 5.5.4 Syntax error in parameters: BDAT x",
+        ),
+        (
+            b"GET / HTTP/1.1\r\n",
+            "554 5.5.1 This is an SMTP server: GET / HTTP/1.1",
+        ),
+        (
+            b"AUTH PLAIN c2VjcmV0!\r\n",
+            "501 5.5.2 Not base64: AUTH (not shown)",
+        ),
+        (
+            b"auth plain c2VjcmV0\n",
+            "500 5.5.2 A line ends with CR LF, never with one of them alone: auth (not shown)",
+        ),
+    ];
+    for (said, want) in table {
+        let mut world = play("");
+        world.send(said);
+        let want = format!("improper command from unknown[192.0.2.1]: {want}");
+        assert_eq!(world.logged, [want], "{}", said.escape_ascii());
+    }
+    let mut world = play("");
+    world.send(long.as_bytes());
+    let want = format!("500 5.5.2 Line too long: NOOP {}", "x".repeat(75));
+    assert_eq!(
+        world.logged,
+        [format!("improper command from unknown[192.0.2.1]: {want}")]
+    );
+    // Words of a login that is refused, or was never begun.
+    for said in [
+        &b"EHLO a\r\nAUTH PLAIN c2VjcmV0\r\n"[..],
+        b"AUTH LOGIN\r\nYW5u\r\nc2VjcmV0\r\n",
+    ] {
+        let mut world = play("");
+        world.send(said);
+        assert!(!world.logged.is_empty(), "{}", said.escape_ascii());
+        assert!(
+            !world.logged.concat().contains("c2VjcmV0"),
+            "{:?}",
+            world.logged
+        );
+    }
+    let mut world = play("C: AUTH LOGIN\nS: 538 5.7.11 Encryption required, say STARTTLS first");
+    world.send(b"c2VjcmV0\r\n");
+    assert!(
+        !world.logged.concat().contains("c2VjcmV0"),
+        "{:?}",
+        world.logged
+    );
+}
+
 #[test]
 fn other_protocols_are_shown_the_door() {
     for words in [
