@@ -11,6 +11,7 @@ mod policy;
 mod porter;
 mod proof;
 mod received;
+mod relay_domains;
 mod reply;
 mod senders;
 mod serve;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
 use base::config::{Config, Network};
-use base::{Address, Fail, LocalPart};
+use base::{Address, Domain, Fail, LocalPart};
 use rules::aliases::{Aliases, Target};
 use rules::{Mailer, Router};
 
 use crate::access::{self, Access, Question};
+use crate::relay_domains::RelayRecipients;
 use crate::reply::{self, Reply};
 use crate::senders::Senders;
 use crate::session::Verdict;
@@ -41,6 +42,7 @@ pub(crate) struct Tables {
     aliases: Aliases,
     access: Table<Access>,
     senders: Table<Senders>,
+    relay_recipients: Table<RelayRecipients>,
 }
 
 impl Tables {
@@ -53,6 +55,7 @@ impl Tables {
             aliases,
             access: Table::open(&config.access_file, Access::parse)?,
             senders: Table::open(&config.senders_file, Senders::parse)?,
+            relay_recipients: Table::open(&config.relay_recipients, RelayRecipients::parse)?,
         })
     }
 }
@@ -65,6 +68,8 @@ pub(crate) struct Policy {
     aliases: Mutex<(Aliases, Instant)>,
     access: Table<Access>,
     senders: Table<Senders>,
+    relay_domains: Vec<Domain>,
+    relay_recipients: Table<RelayRecipients>,
     sender_must_be_own: bool,
     exists: Exists,
     found: Mutex<HashMap<String, Instant>>,
@@ -80,6 +85,7 @@ impl Policy {
             aliases,
             access,
             senders,
+            relay_recipients,
         } = tables;
         Self {
             router: Router::new(config),
@@ -88,6 +94,8 @@ impl Policy {
             aliases: Mutex::new((aliases, Instant::now())),
             access,
             senders,
+            relay_domains: config.relay_domains.clone(),
+            relay_recipients,
             sender_must_be_own: config.sender_must_be_own,
             exists,
             found: Mutex::default(),
@@ -145,6 +153,13 @@ impl Policy {
             Mailer::Local { user } if self.is_known(&user) => Verdict::Local(address.clone()),
             Mailer::Local { .. } => return None,
             Mailer::Discard => Verdict::Discard(address.clone()),
+            Mailer::Relay { .. } if self.is_relay_domain(address.domain()) => {
+                let recipients = self.relay_recipients.get();
+                match recipients.has(address, self.delimiter) {
+                    true => Verdict::Relay(address.clone()),
+                    false => Verdict::Refuse(reply::NO_SUCH_USER.about(&address.to_string())),
+                }
+            }
             Mailer::Relay { .. } if may_relay => Verdict::Relay(address.clone()),
             Mailer::Error { status, text } if may_relay => {
                 Verdict::Refuse(Reply::refusal(status, &text).about(&address.to_string()))
@@ -154,6 +169,11 @@ impl Policy {
                 Verdict::Refuse(reply::NO_RELAY.about(&address.to_string()))
             }
         })
+    }
+
+    /// Whether we are another MX of this domain, or the way to it.
+    fn is_relay_domain(&self, domain: &Domain) -> bool {
+        self.relay_domains.iter().any(|of| domain.is_within(of))
     }
 
     /// The verdict on an address of ours that [`Policy::judge`] did not know, at once or later.
@@ -281,6 +301,8 @@ mod tests {
             aliases,
             access: Table::open(&access, Access::parse).unwrap(),
             senders: Table::open(&senders, Senders::parse).unwrap(),
+            relay_recipients: Table::open(&dir.path().join("none"), RelayRecipients::parse)
+                .unwrap(),
         };
         Arc::new(Policy::new(&config, tables, exists))
     }

@@ -349,6 +349,29 @@ fn aliases_details_and_lists() {
 
 /// yubin-access(5), yubin-senders(5)
 #[test]
+fn a_second_mx_takes_mail_for_those_who_live_there() {
+    let host = Host::new(
+        "MY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\nRELAY_DOMAINS='other.test more.test'\n",
+    );
+    host.write("etc/yubin/relay_recipients", "ann@other.test\n");
+    let mut host = host;
+    host.start("smtpd");
+    let mut smtp = Smtp::connect(host.smtp).unwrap();
+    smtp.ask("EHLO stranger.example").unwrap();
+    smtp.ask("MAIL FROM:<a@b.c>").unwrap();
+    for (to, reply) in [
+        ("ann+news@other.test", "250 "),
+        ("bob@other.test", "550 5.1.1 <bob@other.test>: No such user"),
+        ("who@more.test", "250 "),
+        ("who@deep.more.test", "250 "),
+        ("who@nomore.test", "550 5.7.1 "),
+    ] {
+        let said = smtp.ask(&format!("RCPT TO:<{to}>")).unwrap();
+        assert!(said.starts_with(reply), "{to}: {said}");
+    }
+}
+
+#[test]
 fn the_operators_tables_decide_at_rcpt() {
     let host = Host::started("MY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\n");
     host.write(

@@ -156,6 +156,16 @@ pub const KEYS: &[Key] = &[
         "whom and what smtpd does not want",
     ),
     key(
+        "RELAY_DOMAINS",
+        "",
+        "domains of other hosts whose mail is taken from everybody",
+    ),
+    key(
+        "RELAY_RECIPIENTS",
+        "/etc/yubin/relay_recipients",
+        "who lives in RELAY_DOMAINS",
+    ),
+    key(
         "MILTERS",
         "",
         "mail filters that smtpd asks: unix:/path or inet:host:port",

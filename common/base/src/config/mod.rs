@@ -79,6 +79,9 @@ pub struct Config {
     pub sender_must_be_own: bool,
     pub senders_file: PathBuf,
     pub access_file: PathBuf,
+    /// With the domains below them.
+    pub relay_domains: Vec<Domain>,
+    pub relay_recipients: PathBuf,
     /// In the order in which they are asked.
     pub milters: Vec<Milter>,
     pub header_checks: Option<PathBuf>,
@@ -231,6 +234,8 @@ impl Config {
             dnsbl_limit: get.one("DNSBL_LIMIT", dnsbl::limit)?,
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
+            relay_domains: get.list("RELAY_DOMAINS", value::domain)?,
+            relay_recipients: get.one("RELAY_RECIPIENTS", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
             milters: get.one("MILTERS", |list| milter::milters(list, root))?,
             header_checks: get.optional("HEADER_CHECKS", |p| Ok(root.path(p)))?,
