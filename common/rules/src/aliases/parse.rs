@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_a_line_and_a_mend() {
-        let table: [(&[u8], usize, &str); 16] = [
+        let table: [(&[u8], usize, &str); 15] = [
             (b"ok: x\n\nann bob\n", 3, "no colon"),
             (b"  b\n", 1, "column 1"),
             (b"a:\n", 1, "nothing after a"),
@@ -403,7 +403,6 @@ mod tests {
             (b"a: b@-x\n", 1, "not a mail address"),
             (b"a: \xff\n", 1, "not UTF-8"),
             (b"a: \0\n", 1, "NUL"),
-            (b"a: b\xc3\xa9@x\n", 1, "SMTPUTF8"),
         ];
         for (text, line, words) in table {
             let (_, problems) = read(text);

@@ -4,18 +4,14 @@
 //! The mark goes first, so that what the account sends meanwhile is not held again behind our back.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base::escape::escape;
 use base::{Fail, Root, Sysexit, privilege, say};
 use queue::{Lane, Place, Queue, QueueId, Source, View};
 use tally::Tally;
 
-use crate::operate::Verb;
-
-/// How often what was busy is tried, and how long apart.
-const PASSES: usize = 20;
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::operate::{PASSES, PAUSE, Verb};
 
 /// The account that the words name instead of messages.
 pub(crate) fn named(words: &[String]) -> Option<&str> {

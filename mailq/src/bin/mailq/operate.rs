@@ -4,9 +4,14 @@
 //! it works as the queue's owner, whose files all in the queue are.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use base::{Fail, Root, Sysexit, privilege, say};
 use queue::{Lane, Place, Queue, QueueId};
+
+/// How often what was busy is tried, and how long apart.
+pub(crate) const PASSES: usize = 20;
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +44,23 @@ pub(crate) fn run(verb: Verb, ids: &[String]) -> Result<ExitCode, Fail> {
     privilege::drop_to(&root, privilege::QUEUE_USER)?;
     let mut worst = ExitCode::SUCCESS;
     for id in ids {
-        match one(&queue, verb, id) {
+        match patiently(&queue, verb, id) {
             Ok(done) => say(&format!("{id}: {done}")),
             Err(fail) => worst = fail.report(),
         }
     }
     Ok(worst)
+}
+
+/// What its owner is just putting aside, or lets go of, is waited for.
+fn patiently(queue: &Queue, verb: Verb, id: &str) -> Result<&'static str, Fail> {
+    for _ in 1..PASSES {
+        match one(queue, verb, id) {
+            Err(fail) if fail.code() == Sysexit::TempFail => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    one(queue, verb, id)
 }
 
 fn one(queue: &Queue, verb: Verb, id: &str) -> Result<&'static str, Fail> {
