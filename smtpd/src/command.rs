@@ -302,7 +302,11 @@ fn size_value(value: &[u8]) -> Result<u64, Reply> {
 fn bdat(rest: &[u8]) -> Result<Chunk, Reply> {
     let (number, marker) =
         rest.split_at(rest.iter().position(|b| *b == b' ').unwrap_or(rest.len()));
+    // More than can be counted cannot be taken, nor passed over.
     let size = size_value(number)?;
+    if size == u64::MAX {
+        return Err(reply::BAD_SYNTAX);
+    }
     match marker.trim_ascii_start() {
         b"" => Ok(Chunk { size, last: false }),
         marker if marker.eq_ignore_ascii_case(b"LAST") => Ok(Chunk { size, last: true }),
@@ -565,6 +569,7 @@ mod tests {
             ("BDAT -1", &reply::BAD_SYNTAX),
             ("BDAT 1 FIRST", &reply::BAD_SYNTAX),
             ("BDAT 123456789012345678901", &reply::BAD_SYNTAX),
+            ("BDAT 18446744073709551616 LAST", &reply::BAD_SYNTAX),
             ("RSET x", &reply::NO_PARAMETERS),
             ("VRFY", &reply::BAD_SYNTAX),
             ("AUTH", &reply::BAD_SYNTAX),

@@ -41,8 +41,8 @@ const MAX_REFUSED: u32 = 100;
 /// Commands that bring no mail forward, since the last message.
 const MAX_IDLE_COMMANDS: u32 = 100;
 const MAX_AUTH_FAILURES: u32 = 3;
-/// RFC 5321 4.5.3.2.7: at least five minutes.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Recipients named again or beyond the limit, since the last message, after which it is too.
+const MAX_SURPLUS: u32 = 1000;
 /// How long an answer of ours may take; a client waits two minutes for that to DATA, and five for
 /// others (RFC 5321 4.5.3.2).
 const LOOK_UP: Duration = Duration::from_secs(100);
@@ -122,6 +122,7 @@ struct Counts {
     /// Of these, for good.
     unwanted: u32,
     idle: u32,
+    surplus: u32,
     auth_failures: u32,
     messages: u32,
 }
@@ -248,7 +249,7 @@ impl Session {
             | State::BetweenChunks(..)
             | State::Swallow(..)
             | State::AuthLine(_)
-            | State::Closed => Some(PATIENCE),
+            | State::Closed => Some(self.terms.patience),
         }
     }
 
@@ -427,10 +428,12 @@ impl Session {
         if self.is_out_of_turn(&command, ahead) {
             return self.out_of_turn(ahead, actions);
         }
-        if !matches!(
-            command,
-            Command::Rcpt(_) | Command::Data | Command::Bdat(_) | Command::Quit
-        ) {
+        let forward = match &command {
+            Command::Rcpt(_) | Command::Data | Command::Quit => true,
+            Command::Bdat(chunk) => chunk.size > 0 || chunk.last,
+            _ => false,
+        };
+        if !forward {
             self.counts.idle = self.counts.idle.saturating_add(1);
             if self.counts.idle > MAX_IDLE_COMMANDS {
                 self.part(reply::TOO_MANY_COMMANDS, actions);

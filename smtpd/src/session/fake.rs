@@ -56,6 +56,7 @@ fn terms() -> Terms {
         size_limit: 1000,
         recipient_limit: 3,
         hop_limit: 5,
+        patience: Duration::from_secs(300),
         mechanisms: vec![Mechanism::Plain, Mechanism::Login],
     }
 }

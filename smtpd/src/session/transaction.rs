@@ -5,8 +5,8 @@ use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
 use super::{
-    Action, Actions, Hello, How, MAX_REFUSED, Queued, Session, Start, State, Transaction, Verdict,
-    protocol,
+    Action, Actions, Hello, How, MAX_REFUSED, MAX_SURPLUS, Queued, Session, Start, State,
+    Transaction, Verdict, protocol,
 };
 use crate::body::{Body, Framing, Limits};
 use crate::command::{Mail, Path, Rcpt};
@@ -165,7 +165,7 @@ impl Session {
             return self.refuse(reply::NEEDS_SMTPUTF8, actions);
         }
         if transaction.len() >= self.terms.recipient_limit {
-            return actions.push(Action::Reply(reply::TOO_MANY_RECIPIENTS));
+            return self.surplus(reply::TOO_MANY_RECIPIENTS, actions);
         }
         let address = match rcpt.to {
             Path::Full(address) => address,
@@ -207,7 +207,8 @@ impl Session {
             Verdict::Local(a) | Verdict::Relay(a) | Verdict::Discard(a)
                 if transaction.contains(&a) =>
             {
-                None
+                self.enter(State::Mail(transaction));
+                return self.surplus(reply::RECIPIENT_OK, actions);
             }
             Verdict::Local(address) => {
                 transaction.local.push(Recipient { address, ..wishes });
@@ -238,6 +239,19 @@ impl Session {
             if self.counts.unwanted > MAX_REFUSED / 2 {
                 actions.push(Action::Offence("too many refused recipients"));
             }
+            self.part(reply::TOO_MANY_ERRORS, actions);
+        }
+    }
+
+    /// A recipient that adds nothing to the message. A list that is longer than we take at a time may
+    /// well come as a whole, but not without end.
+    fn surplus(&mut self, reply: Reply, actions: &mut Actions) {
+        actions.push(Action::Reply(reply));
+        self.counts.surplus = self.counts.surplus.saturating_add(1);
+        if self.counts.surplus >= MAX_SURPLUS {
+            let text = format!("too many recipients from {}", self.client.shown);
+            actions.push(Action::Log(text));
+            actions.push(Action::Offence("too many recipients"));
             self.part(reply::TOO_MANY_ERRORS, actions);
         }
     }
@@ -332,6 +346,7 @@ impl Session {
             )));
         }
         self.counts.idle = 0;
+        self.counts.surplus = 0;
         self.counts.messages = self.counts.messages.saturating_add(1);
         let text = match entries.first() {
             Some(entry) => format!("Ok: queued as {}", entry.id),

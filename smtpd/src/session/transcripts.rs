@@ -287,6 +287,46 @@ fn bad_line_ends_in_commands_part_us() {
     }
 }
 
+/// Recipients that add nothing, and pieces without an octet, are counted.
+#[test]
+fn what_brings_no_mail_forward_has_an_end() {
+    for line in [
+        "RCPT TO:<ann@example.org>",
+        "RCPT TO:<postmaster>",
+        "BDAT 0",
+    ] {
+        let mut world = play(
+            "
+            C: MAIL FROM:<a@b>
+            S: 250 2.1.0 Ok
+            C: RCPT TO:<ann@example.org>
+            S: 250 2.1.5 Ok
+            C: RCPT TO:<bob@example.org>
+            S: 250 2.1.5 Ok
+            C: RCPT TO:<postmaster@mx.example.org>
+            S: 250 2.1.5 Ok
+            ",
+        );
+        let sent = (1..2000).find(|_| {
+            world.send(format!("{line}\r\n").as_bytes());
+            world.closed
+        });
+        assert!(sent.is_some_and(|n| n <= 1000), "{line}: {sent:?}");
+        let last = String::from_utf8_lossy(&world.said);
+        assert!(last.contains("\r\n421 4.7.0 Too many "), "{line}");
+    }
+    // The next message may have as many.
+    let mut world = play("");
+    for _ in 0..3 {
+        world.send(b"MAIL FROM:<a@b>\r\n");
+        for _ in 0..900 {
+            world.send(b"RCPT TO:<ann@example.org>\r\n");
+        }
+        world.send(b"BDAT 2 LAST\r\n\r\n");
+    }
+    assert_eq!((world.taken.len(), world.closed), (3, false));
+}
+
 /// What came is in the log, escaped, and what may be a secret is not.
 #[test]
 fn the_log_says_what_came() {
@@ -520,7 +560,7 @@ fn strangers_wait_for_the_greeting() {
     patient.happen(Input::Timeout);
     assert_eq!(patient.said, b"220 mx.example.org ESMTP yubin\r\n");
     assert!(patient.acquainted);
-    assert_eq!(patient.session.patience(), Some(PATIENCE));
+    assert_eq!(patient.session.patience(), Some(Duration::from_secs(300)));
 
     let mut hasty = World::new(stranger);
     hasty.send(b"EHLO spam");

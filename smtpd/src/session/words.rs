@@ -19,6 +19,8 @@ pub(crate) struct Terms {
     pub(crate) size_limit: u64,
     pub(crate) recipient_limit: usize,
     pub(crate) hop_limit: usize,
+    /// How long a client may be silent. RFC 5321 4.5.3.2
+    pub(crate) patience: Duration,
     /// SASL mechanisms; none where logins are not offered.
     pub(crate) mechanisms: Vec<Mechanism>,
 }

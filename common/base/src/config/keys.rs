@@ -273,6 +273,11 @@ pub const KEYS: &[Key] = &[
     key("MESSAGE_SIZE_LIMIT", "50M", "octets of one message"),
     key("RECIPIENT_LIMIT", "1000", "recipients of one message"),
     key(
+        "SMTP_TIMEOUT",
+        "5m",
+        "how long an SMTP client may be silent, or take for 16K of a message",
+    ),
+    key(
         "HOP_LIMIT",
         "50",
         "Received fields before we call it a loop",

@@ -120,6 +120,8 @@ pub struct Config {
     /// Octets of one message.
     pub message_size_limit: u64,
     pub recipient_limit: usize,
+    /// How long an SMTP client may be silent.
+    pub smtp_timeout: Duration,
     pub hop_limit: usize,
     /// Octets that must stay free on the queue's disk.
     pub min_free_space: u64,
@@ -268,6 +270,7 @@ impl Config {
             xclient_from: get.list("XCLIENT_FROM", value::network)?,
             message_size_limit: get.one("MESSAGE_SIZE_LIMIT", value::size)?,
             recipient_limit: get.one("RECIPIENT_LIMIT", value::count)?,
+            smtp_timeout: time("SMTP_TIMEOUT")?,
             hop_limit: get.one("HOP_LIMIT", value::count)?,
             min_free_space: get.one("MIN_FREE_SPACE", value::size)?,
             commit_log: get.one("COMMIT_LOG", value::log_size)?,
