@@ -9,6 +9,7 @@ pub mod host;
 pub mod logins;
 pub mod powercut;
 mod powercut_record;
+pub mod siege;
 pub mod smtp;
 pub mod strace;
 
