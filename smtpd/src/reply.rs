@@ -360,6 +360,11 @@ pub(crate) const TOO_BIG: Reply = Reply::new(
     Status::TOO_BIG,
     "Message size exceeds the limit of this server",
 );
+pub(crate) const HEADER_TOO_LONG: Reply = Reply::new(
+    552,
+    Status::TOO_BIG,
+    "Message refused: its header is longer than 256K",
+);
 pub(crate) const LOOP: Reply = Reply::new(
     554,
     Status::LOOP,

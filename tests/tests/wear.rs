@@ -246,3 +246,34 @@ fn messages_like_bombs() {
     assert!(used < 150 << 20, "{used}");
     unharmed(&mut host, whole, &[]);
 }
+
+/// Neither a header that is too long to be looked into nor one without an end hides what is forged.
+#[test]
+fn nothing_forged_hides_in_an_odd_header() {
+    let mut host = serving(LOOKED_INTO);
+    let forged = "Authentication-Results: mail.yubin.test; dmarc=pass header.from=bank.test\r\n";
+    let send = |message: String| {
+        let mut smtp = Smtp::connect(host.smtp).unwrap();
+        smtp.ask("EHLO remote.test").unwrap();
+        let (from, to) = ("ann@remote.test", ["alice@yubin.test"]);
+        smtp.message(from, &to, &message).unwrap()
+    };
+    let long = "X: y\r\n".repeat(100_000);
+    let reply = send(format!("{forged}From: ann@remote.test\r\n{long}\r\nx\r\n"));
+    assert!(
+        reply.starts_with("552 5.3.4 Message refused: its header"),
+        "{reply}"
+    );
+    let bodies = ["no field\r\n".to_owned(), format!("no field\r\n{long}")];
+    for body in &bodies {
+        let reply = send(format!("From: ann@remote.test\r\n{forged}{body}"));
+        let id = reply.trim_end().strip_prefix("250 2.0.0 Ok: queued as ");
+        let id = id.unwrap_or_else(|| panic!("{reply}"));
+        let queued = std::fs::read(host.path(&format!("var/spool/yubin/local/{id}"))).unwrap();
+        let queued = String::from_utf8_lossy(&queued);
+        assert!(!queued.contains("dmarc=pass"), "{queued:.900}");
+        assert!(queued.contains("header.from=remote.test"), "{queued:.900}");
+    }
+    let rejected = "reject: END-OF-MESSAGE from unknown[127.0.0.1]: 552 5.3.4 Message refused";
+    unharmed(&mut host, 2, &[rejected]);
+}

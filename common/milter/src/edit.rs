@@ -55,8 +55,6 @@ pub struct Header {
     own: Vec<u8>,
     /// Fields above when it was shown. Places are counted as the milter saw them.
     shown_above: usize,
-    /// There are more fields, in what is taken for the body.
-    goes_on: bool,
 }
 
 impl Header {
@@ -67,15 +65,7 @@ impl Header {
             above,
             own,
             shown_above,
-            goes_on: false,
         }
-    }
-
-    /// It was too long to be one: `own` is empty, and all its fields stand in the body.
-    #[must_use]
-    pub fn going_on(mut self) -> Self {
-        self.goes_on = true;
-        self
     }
 
     /// What came with the message, as it is now.
@@ -97,7 +87,7 @@ impl Header {
     pub fn add(&mut self, field: &[u8]) {
         let own = &mut self.own;
         // Without a field there was no empty line either, or nothing else.
-        if own.is_empty() && !self.goes_on {
+        if own.is_empty() {
             own.extend_from_slice(b"\r\n");
         }
         let end = mime::header::body_start(own);
@@ -259,15 +249,6 @@ mod tests {
         let (above, own) = header.into_parts();
         assert_eq!(above, b"Top: x\r\nY: z\r\n");
         assert_eq!(own, b"X: y\r\nA: 1\r\nB: new\r\nB: 3\r\n\r\n");
-    }
-
-    #[test]
-    fn a_header_that_goes_on_in_the_body_is_not_ended() {
-        let mut header = Header::new(Vec::new(), Vec::new()).going_on();
-        header.add(b"A: 1\r\n");
-        header.insert(1, b"B: 2\r\n");
-        header.add(b"C: 3\r\n");
-        assert_eq!(header.own(), b"B: 2\r\nA: 1\r\nC: 3\r\n");
     }
 
     #[test]

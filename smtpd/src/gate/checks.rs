@@ -354,7 +354,7 @@ mod tests {
         let memory = Body::Memory(Cursor::new(message.as_bytes().to_vec()));
         let mut all = [memory, Body::File(file, 0)].map(|whole| {
             let mut mail = Mail {
-                content: super::super::Content::read(whole).unwrap(),
+                content: super::super::Content::read(whole).unwrap().unwrap(),
                 above: Vec::new(),
                 reverse_path: base::ReversePath::Null,
                 added: Vec::new(),

@@ -8,7 +8,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use base::{Address, Recipient, ReversePath};
 
-/// A header that is longer is none: all of it is body.
+/// A message with a longer header is refused: what is in it could not be looked into.
 const MAX_HEADER: usize = 256 * 1024;
 /// Octets read at a time.
 const PIECE: usize = 64 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Mail {
 #[derive(Debug)]
 pub(crate) struct Content {
     /// Its own fields, with the empty line where there is one, in CRLF. Empty where the message
-    /// begins with no header, or has one that is too long.
+    /// begins with no header.
     pub(crate) header: Vec<u8>,
     pub(crate) body: Body,
 }
@@ -46,10 +46,12 @@ pub(crate) enum Body {
 }
 
 impl Content {
-    /// Divides a message that begins where `whole` does. Blocks.
-    pub(crate) fn read(mut whole: Body) -> io::Result<Self> {
+    /// Divides a message that begins where `whole` does; `None` where its header is too long. Blocks.
+    pub(crate) fn read(mut whole: Body) -> io::Result<Option<Self>> {
         whole.rewind()?;
-        let header = read_header(&mut whole)?;
+        let Some(header) = read_header(&mut whole)? else {
+            return Ok(None);
+        };
         let body = match whole {
             Body::Memory(text) => {
                 let mut text = text.into_inner();
@@ -59,7 +61,7 @@ impl Content {
         };
         let mut content = Self { header, body };
         content.body.rewind()?;
-        Ok(content)
+        Ok(Some(content))
     }
 }
 
@@ -88,36 +90,45 @@ impl Seek for Body {
     }
 }
 
-/// The header with its empty line; nothing where it has no end that is near enough.
-fn read_header(content: &mut Body) -> io::Result<Vec<u8>> {
+/// The header with its empty line. Where there is none the header ends before the first line that is
+/// no field (RFC 5322 2.1), because that is how readers take it. `None`: it is too long.
+fn read_header(content: &mut Body) -> io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     let mut piece = vec![0; PIECE];
     loop {
-        if let Some(end) = header_end(&text) {
-            text.truncate(end);
-            return Ok(text);
-        }
         let n = content.read(&mut piece)?;
-        if n == 0 && is_all_header(&text) {
-            return Ok(text);
-        }
-        if n == 0 || text.len() > MAX_HEADER {
-            return Ok(Vec::new());
-        }
         text.extend_from_slice(piece.get(..n).unwrap_or_default());
+        let end = match header_end(&text) {
+            Some(end) => end,
+            None if n == 0 => fields_end(&text),
+            None if text.len() > MAX_HEADER => {
+                let end = fields_end(&text);
+                if !text.get(end..).unwrap_or_default().contains(&b'\n') {
+                    return Ok(None);
+                }
+                end
+            }
+            None => continue,
+        };
+        text.truncate(end);
+        return Ok(Some(text));
     }
 }
 
-/// RFC 5322 2.1: a message may end with its header.
-fn is_all_header(text: &[u8]) -> bool {
-    let mut from = 0;
+/// Where the first line begins that belongs to no field. The line that mbox files begin messages with
+/// is none.
+fn fields_end(text: &[u8]) -> usize {
+    let mut end = match text.starts_with(b"From ") {
+        true => memchr::memchr(b'\n', text).map_or(text.len(), |at| at + 1),
+        false => 0,
+    };
     for field in mime::header::fields(text) {
-        if field.range.start != from {
-            return false;
+        if field.range.start != end {
+            break;
         }
-        from = field.range.end;
+        end = field.range.end;
     }
-    from == text.len()
+    end
 }
 
 /// Where the body begins.
@@ -144,18 +155,25 @@ mod tests {
 
     #[test]
     fn header_and_body_are_divided_by_the_empty_line() {
-        let long = format!("Subject: {}\r\n\r\nx", "x".repeat(2 * MAX_HEADER));
+        let late_body = format!("hello\r\n{}\r\n\r\nx", "y: z\r\n".repeat(MAX_HEADER));
+        let late = format!("A: b\r\n{late_body}");
         for (text, header, body) in [
             ("A: b\r\n\r\nc\r\n", "A: b\r\n\r\n", "c\r\n"),
             ("\r\nc\r\n\r\n", "\r\n", "c\r\n\r\n"),
             ("A: b\r\n c\r\n", "A: b\r\n c\r\n", ""),
             ("hello\r\n", "", "hello\r\n"),
-            ("A: b\r\nhello\r\n", "", "A: b\r\nhello\r\n"),
+            // Readers take the lines before it for a header all the same.
+            ("A: b\r\nhello\r\n", "A: b\r\n", "hello\r\n"),
+            (
+                "A: b\r\n c\r\nhello\r\nD: e\r\n",
+                "A: b\r\n c\r\n",
+                "hello\r\nD: e\r\n",
+            ),
+            (&late, "A: b\r\n", &late_body),
             ("", "", ""),
-            (&long, "", &long),
         ] {
             for whole in both(text.as_bytes()) {
-                let mut content = Content::read(whole).unwrap();
+                let mut content = Content::read(whole).unwrap().unwrap();
                 assert_eq!(String::from_utf8_lossy(&content.header), header);
                 for _ in 0..2 {
                     let mut read = String::new();
@@ -163,6 +181,20 @@ mod tests {
                     content.body.read_to_string(&mut read).unwrap();
                     assert_eq!(read, body);
                 }
+            }
+        }
+    }
+
+    /// What cannot be looked into must not get through by it.
+    #[test]
+    fn a_header_that_is_too_long_is_told_from_none() {
+        for text in [
+            format!("Subject: {}\r\n\r\nx", "x".repeat(2 * MAX_HEADER)),
+            format!("A: b\r\n{}\r\nx", " c\r\n".repeat(MAX_HEADER)),
+            "A: b\r\n".repeat(MAX_HEADER),
+        ] {
+            for whole in both(text.as_bytes()) {
+                assert!(Content::read(whole).unwrap().is_none());
             }
         }
     }

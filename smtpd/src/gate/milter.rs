@@ -272,7 +272,7 @@ fn show(
     mail: &mut Mail,
     facts: &Facts,
 ) -> Result<(Verdict, Option<String>), Trouble> {
-    let header = changes::shown(mail).map_err(Trouble::Ours)?;
+    let header = changes::shown(mail);
     let mut changes = Changes::new(&filter.queue, filter.size_limit);
     let body = &mut mail.content.body;
     body.rewind().map_err(Trouble::Ours)?;

@@ -49,7 +49,9 @@ impl Message {
                 Body::File(file, 0)
             }
         };
-        let mut content = Content::read(whole).doing(reading)?;
+        let Some(mut content) = Content::read(whole).doing(reading)? else {
+            return Ok(Some(reply::HEADER_TOO_LONG));
+        };
         if let Some(prover) = inspectors.prover.filter(|_| apart.strange) {
             match self.prove(prover, &mut content)? {
                 disowned::Ruling::Take => {}

@@ -2,7 +2,7 @@
 //! message may go on.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::io::{self, Cursor, Write};
 
 use base::{Recipient, ReversePath};
 use milter::Trouble;
@@ -16,8 +16,6 @@ use crate::gate::{Body, Mail};
 
 /// A new body that is larger than this goes to disk.
 const MEMORY: usize = 64 * 1024;
-/// Octets of a body that show whether it begins with a field.
-const GLANCE: u64 = 1024;
 
 /// See the module.
 pub(super) struct Changes<'a> {
@@ -28,23 +26,10 @@ pub(super) struct Changes<'a> {
     body: Option<NewBody>,
 }
 
-/// A header as milters see it: without our Received. Blocks.
-pub(super) fn shown(mail: &mut Mail) -> io::Result<Header> {
+/// A header as milters see it: without our Received.
+pub(super) fn shown(mail: &Mail) -> Header {
     let above = mail.above.concat().into_bytes();
-    let header = Header::new(above, mail.content.header.clone());
-    if !mail.content.header.is_empty() {
-        return Ok(header);
-    }
-    // Either there is none, or it is too long to be kept in memory.
-    let mut beginning = Vec::new();
-    mail.content.body.rewind()?;
-    let mut body = (&mut mail.content.body).take(GLANCE);
-    body.read_to_end(&mut beginning)?;
-    let first = mime::header::fields(&beginning).next();
-    Ok(match first {
-        Some(field) if field.range.start == 0 => header.going_on(),
-        _ => header,
-    })
+    Header::new(above, mail.content.header.clone())
 }
 
 impl<'a> Changes<'a> {
@@ -258,6 +243,7 @@ mod tests {
     use super::*;
     use crate::gate::Content;
     use base::Root;
+    use std::io::{Read, Seek};
 
     fn queue() -> (tempfile::TempDir, Queue) {
         let dir = tempfile::tempdir().unwrap();
@@ -268,7 +254,9 @@ mod tests {
     fn mail() -> Mail {
         let whole = b"A: 1\r\nB: 2\r\n\r\nbody\r\n".to_vec();
         Mail {
-            content: Content::read(Body::Memory(Cursor::new(whole))).unwrap(),
+            content: Content::read(Body::Memory(Cursor::new(whole)))
+                .unwrap()
+                .unwrap(),
             above: vec!["Results: x\r\n".into()],
             reverse_path: ReversePath::Null,
             added: Vec::new(),
@@ -282,7 +270,7 @@ mod tests {
         for change in changes {
             collected.note(change.clone()).unwrap();
         }
-        let header = shown(mail).unwrap();
+        let header = shown(mail);
         collected
             .apply(header, mail, false)
             .map_err(|trouble| trouble.to_string())
@@ -389,16 +377,18 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_too_long_stays_one() {
-        let long = format!("A: {}\r\n\r\nbody\r\n", "x".repeat(600_000));
-        for (text, header) in [(long.as_str(), "X: y\r\n"), ("hello\r\n", "X: y\r\n\r\n")] {
+    fn a_field_goes_before_the_first_line_that_is_none() {
+        for (text, header, rest) in [
+            ("A: b\r\nhello\r\n", "A: b\r\nX: y\r\n", "hello\r\n"),
+            ("hello\r\n", "X: y\r\n\r\n", "hello\r\n"),
+        ] {
             let mut mail = mail();
             let whole = Body::Memory(Cursor::new(text.as_bytes().to_vec()));
-            mail.content = Content::read(whole).unwrap();
+            mail.content = Content::read(whole).unwrap().unwrap();
             let (name, value) = (b"X".to_vec(), b"y".to_vec());
             apply(&mut mail, &[Modification::AddHeader { name, value }]).unwrap();
             assert_eq!(mail.content.header, header.as_bytes());
-            assert!(body(&mut mail) == text);
+            assert_eq!(body(&mut mail), rest);
         }
     }
 
