@@ -37,7 +37,11 @@ impl Queue {
                 Claim::Damaged(reason) => return Err(damaged(id, &reason)),
             }
         }
-        Ok(None)
+        // Accepted to be held: whoever claims it first puts it aside, soon.
+        match self.view(id)?.and_then(|view| view.held) {
+            Some(_) => Err(busy(id)),
+            None => Ok(None),
+        }
     }
 
     /// An entry that smtpd made becomes a copy that it cannot write to any more. A lane's directory
