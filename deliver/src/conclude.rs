@@ -70,7 +70,7 @@ impl Ending<'_> {
             pass_on(&mut entry, &elsewhere)?;
         }
         if entry.recipients().iter().any(|r| r.outcome.is_pending()) {
-            let soon = schedule::next(entry.arrived(), now, Trouble::Other);
+            let soon = schedule::next(entry.ready_at(), now, Trouble::Other);
             let due = due.unwrap_or(soon);
             entry.sync()?;
             return entry.set_due(due).map(|()| Some(due));
@@ -93,7 +93,7 @@ impl Ending<'_> {
                     line,
                 )
             }
-            Step::Defer { text, .. } if schedule::expired(entry.arrived(), now, self.lifetime) => {
+            Step::Defer { text, .. } if schedule::expired(entry.ready_at(), now, self.lifetime) => {
                 // RFC 3463: the class is that of the outcome now.
                 let status = Status::EXPIRED.with_class(5);
                 let text = format!("delivery time expired, last: {text}");
@@ -112,7 +112,7 @@ impl Ending<'_> {
                 } else {
                     Trouble::Other
                 };
-                let next = schedule::next(entry.arrived(), now, trouble);
+                let next = schedule::next(entry.ready_at(), now, trouble);
                 let line = line(status, &text);
                 let attempt = attempt(status, text);
                 Outcome::event(
@@ -143,7 +143,7 @@ impl Ending<'_> {
             // Answered by the thread that had the mailbox; here only if that went wrong unseen.
             Step::Deliver { .. } => {
                 let text = "not delivered in this attempt".to_owned();
-                let next = schedule::next(entry.arrived(), now, Trouble::Other);
+                let next = schedule::next(entry.ready_at(), now, Trouble::Other);
                 let line = line(Status::SYSTEM, &text);
                 let attempt = attempt(Status::SYSTEM, text);
                 Outcome::event(

@@ -32,7 +32,7 @@ impl Line {
             *entry.id(),
             address,
             None,
-            (entry.arrived(), now),
+            (entry.ready_at(), now),
             status,
             text,
         ))

@@ -163,6 +163,7 @@ impl Runner<'_> {
         for listed in self.queue.scan(Lane::Local)? {
             if listed.due > now
                 && let Claim::Entry(mut entry) = self.queue.claim(Lane::Local, &listed.id)?
+                && entry.waits_until(now).is_none()
             {
                 entry.set_due(now)?;
             }
@@ -305,7 +306,13 @@ impl Runner<'_> {
             return None;
         }
         match self.queue.claim(Lane::Local, id) {
-            Ok(Claim::Entry(entry)) => {
+            Ok(Claim::Entry(mut entry)) => {
+                if let Some(due) = entry.waits_until(SystemTime::now()) {
+                    let put_off = entry.set_due(due);
+                    put_off.unwrap_or_else(|fail| log::error!("{id}: {fail}"));
+                    air.flight.landed(id, None);
+                    return Some(due);
+                }
                 self.begin(air, entry);
                 return None;
             }

@@ -1,5 +1,6 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4954 (AUTH), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS). On nom, on bytes, one line without its CRLF.
+//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 4954
+//! (AUTH), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
 //! More than the RFC says is allowed in two places, because so much of the world needs it: blanks
@@ -7,6 +8,7 @@
 
 use base::address::{self, Address, LocalPart, MAX_LOCAL_PART, MAX_PATH, ReversePath};
 use base::envelope::{Body, Needs, Notify, Ret, is_envid, orcpt};
+use base::release::Hold;
 use nom::branch::alt;
 use nom::bytes::complete::{tag_no_case, take_while, take_while1};
 use nom::character::complete::{char, digit1};
@@ -51,6 +53,7 @@ pub(crate) struct Mail {
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
+    pub(crate) hold: Option<Hold>,
 }
 
 /// What RCPT says.
@@ -162,6 +165,7 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
         ret: None,
         envid: None,
         needs: Needs::default(),
+        hold: None,
     };
     each_once(parameters, |keyword, value| {
         match (keyword, value) {
@@ -173,7 +177,22 @@ fn mail(rest: &[u8]) -> Result<Mail, Reply> {
             (b"AUTH", Some(_)) => (),
             (b"SMTPUTF8", None) => mail.needs.smtputf8 = true,
             (b"REQUIRETLS", None) => mail.needs.require_tls = true,
-            (b"SIZE" | b"BODY" | b"RET" | b"ENVID" | b"AUTH" | b"SMTPUTF8" | b"REQUIRETLS", _) => {
+            (b"HOLDFOR" | b"HOLDUNTIL", Some(value)) => {
+                // RFC 4865 4: one of them, once.
+                if mail.hold.is_some() {
+                    return Err(reply::BAD_SYNTAX);
+                }
+                let hold = match keyword {
+                    b"HOLDFOR" => Hold::parse_for(value),
+                    _ => Hold::parse_until(value),
+                };
+                mail.hold = Some(hold.ok_or(reply::BAD_HOLD)?);
+            }
+            (
+                b"SIZE" | b"BODY" | b"RET" | b"ENVID" | b"AUTH" | b"SMTPUTF8" | b"REQUIRETLS"
+                | b"HOLDFOR" | b"HOLDUNTIL",
+                _,
+            ) => {
                 return Err(reply::BAD_SYNTAX);
             }
             _ => return Ok(false),
@@ -364,6 +383,7 @@ mod tests {
             ret: None,
             envid: None,
             needs: Needs::default(),
+            hold: None,
         })
     }
 
@@ -452,6 +472,7 @@ mod tests {
                 ret: None,
                 envid: None,
                 needs: Needs::default(),
+                hold: None,
             }))
         );
         assert_eq!(
@@ -463,6 +484,7 @@ mod tests {
                 ret: Some(Ret::Headers),
                 envid: Some("QQ+2B1".into()),
                 needs: Needs::default(),
+                hold: None,
             }))
         );
         assert_eq!(
@@ -539,6 +561,15 @@ mod tests {
             ("MAIL FROM:<a@b> =", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> FOO=1", &reply::UNKNOWN_PARAMETER),
             ("MAIL FROM:<a@b> REQUIRETLS=yes", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> HOLDFOR=0", &reply::BAD_HOLD),
+            ("MAIL FROM:<a@b> HOLDFOR=1h", &reply::BAD_HOLD),
+            ("MAIL FROM:<a@b> HOLDUNTIL=tomorrow", &reply::BAD_HOLD),
+            ("MAIL FROM:<a@b> HOLDFOR", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> HOLDFOR=1 HOLDFOR=1", &reply::BAD_SYNTAX),
+            (
+                "MAIL FROM:<a@b> HOLDFOR=1 HOLDUNTIL=2026-12-01T08:00:00Z",
+                &reply::BAD_SYNTAX,
+            ),
             ("MAIL FROM:<a@b> SMTPUTF8=yes", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8", &reply::BAD_SYNTAX),
             ("MAIL FROM:<j\u{f6}rg@b>", &reply::NEEDS_SMTPUTF8),

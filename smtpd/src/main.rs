@@ -219,6 +219,7 @@ fn terms(conf: &Config, mechanisms: Vec<Mechanism>) -> Terms {
         size_limit: conf.message_size_limit,
         recipient_limit: conf.recipient_limit,
         hop_limit: conf.hop_limit,
+        future_release: conf.future_release,
         patience: conf.smtp_timeout,
         mechanisms,
     }

@@ -182,10 +182,16 @@ impl Message {
             envelope.ret = self.transaction.ret;
             envelope.envid.clone_from(&self.transaction.envid);
             envelope.needs = self.transaction.needs;
+            let release = self.transaction.hold.map(|h| h.release(origin.received_at));
+            envelope.release = release;
             let mut draft = match given.take() {
                 Some(id) => queue.draft_as(id, lane, &envelope, &origin)?,
                 None => queue.draft(lane, &envelope, &origin)?,
             };
+            if let Some(release) = release {
+                draft.set_due(release.at);
+                log::info!("{}: waits until {}", draft.id(), release.date());
+            }
             if let Some(reason) = &self.ruling.hold {
                 draft.hold(reason);
             }

@@ -254,6 +254,16 @@ pub(crate) const XCLIENT_IN_MAIL: Reply = Reply::new(
 );
 pub(crate) const BAD_SYNTAX: Reply =
     Reply::new(501, Status::new(5, 5, 4), "Syntax error in parameters");
+pub(crate) const BAD_HOLD: Reply = Reply::new(
+    501,
+    Status::new(5, 5, 4),
+    "Write HOLDFOR=seconds or HOLDUNTIL=2026-12-01T08:00:00Z",
+);
+pub(crate) const HOLD_BEYOND: Reply = Reply::new(
+    501,
+    Status::new(5, 5, 4),
+    "HOLDFOR or HOLDUNTIL is in the past, or beyond what EHLO tells",
+);
 pub(crate) const NO_PARAMETERS: Reply = Reply::new(
     501,
     Status::new(5, 5, 4),

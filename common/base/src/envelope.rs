@@ -1,8 +1,10 @@
 //! The envelope of a message: RFC 5321 2.3.1, with what RFC 3461 (DSN), RFC 6152 (8BITMIME), RFC
-//! 3030 (BINARYMIME), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS) add to it. Pure data; the queue stores it, the sessions fill it.
+//! 3030 (BINARYMIME), RFC 4865 (FUTURERELEASE), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS) add to
+//! it. Pure data; the queue stores it, the sessions fill it.
 
 use crate::address::{Address, ReversePath};
 use crate::international;
+use crate::release::Release;
 
 /// Who sent it, to whom, and what the sender asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Envelope {
     /// RFC 3461 4.4: the sender's own id of this envelope, in xtext as it came.
     pub envid: Option<String>,
     pub needs: Needs,
+    /// RFC 4865: it waits here until then.
+    pub release: Option<Release>,
 }
 
 impl Envelope {
@@ -27,6 +31,7 @@ impl Envelope {
             ret: None,
             envid: None,
             needs: Needs::default(),
+            release: None,
         }
     }
 }

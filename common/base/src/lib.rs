@@ -14,6 +14,7 @@ pub mod international;
 pub mod log;
 pub mod packet;
 pub mod privilege;
+pub mod release;
 pub mod root;
 pub mod say;
 pub mod status;

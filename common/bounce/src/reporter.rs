@@ -205,6 +205,7 @@ impl Reporter {
             own_id: &own_id,
             now: SystemTime::now(),
             arrived: entry.arrived(),
+            release: entry.envelope().release,
             envid: entry.envelope().envid.as_deref(),
             told: &told,
             part,

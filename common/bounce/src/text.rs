@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use base::date::{self, Date};
 use base::escape::escape;
+use base::release::Release;
 use base::{Address, Domain, Status};
 use queue::QueueId;
 
@@ -81,6 +82,7 @@ pub(crate) struct Notice<'a> {
     pub(crate) own_id: &'a QueueId,
     pub(crate) now: SystemTime,
     pub(crate) arrived: SystemTime,
+    pub(crate) release: Option<Release>,
     /// xtext
     pub(crate) envid: Option<&'a str>,
     pub(crate) told: &'a [Told],
@@ -233,6 +235,10 @@ impl Notice<'_> {
         }
         line(out, "X-Queue-ID", self.id.as_str());
         line(out, "Arrival-Date", &rfc5322(self.arrived));
+        // RFC 4865 4
+        if let Some(release) = &self.release {
+            line(out, "Future-Release-Request", &release.request());
+        }
         for told in self.told {
             out.push_str("\r\n");
             if let Some(orcpt) = &told.orcpt {
@@ -400,7 +406,9 @@ mod tests {
         let id = QueueId::parse("0123456789abcdefghjk")
             .or_else(|_| QueueId::generate().map_err(|_| queue::BadId));
         let id = id.unwrap();
+        let release = Some(base::release::Hold::For(600).release(SystemTime::UNIX_EPOCH));
         let notice = Notice {
+            release,
             action: Action::Failed,
             host: &"mail.a.test".parse().unwrap(),
             to: &"sender@a.test".parse().unwrap(),
@@ -495,6 +503,7 @@ Reporting-MTA: dns; mail.a.test
 Original-Envelope-Id: env+1
 X-Queue-ID: ID
 Arrival-Date:
+Future-Release-Request: for;600
 
 Original-Recipient: rfc822;list@a.test
 Final-Recipient: rfc822; ann@b.test

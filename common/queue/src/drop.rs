@@ -66,6 +66,7 @@ impl Submission {
             ret: letter.ret,
             envid: letter.envid.clone(),
             needs: letter.needs,
+            release: None,
             lane: None,
         };
         let name = dir.name(id.as_str());

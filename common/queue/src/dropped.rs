@@ -52,6 +52,8 @@ impl Dropped {
             ret: self.ret,
             envid: self.envid.clone(),
             needs: self.needs,
+            // Of our own users' only SMTP submission knows it.
+            release: None,
         }
     }
 }

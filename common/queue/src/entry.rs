@@ -99,6 +99,20 @@ impl Entry {
         self.origin.received_at
     }
 
+    /// Until when it waits because its sender wants that, if that lies ahead and the operator has not let
+    /// it go.
+    pub fn waits_until(&self, now: SystemTime) -> Option<SystemTime> {
+        waits_until(&self.contents, now)
+    }
+
+    /// From when on it may be delivered: the age that counts is from then.
+    pub fn ready_at(&self) -> SystemTime {
+        let released = self.contents.state.released;
+        let ready = released.or_else(|| wished(&self.contents));
+        let arrived = self.arrived();
+        ready.map_or(arrived, |ready| ready.max(arrived))
+    }
+
     /// When it was to be tried next, as far as the file says.
     pub fn due(&self) -> SystemTime {
         self.due
@@ -403,6 +417,28 @@ impl Entry {
             .doing(|| format!("remove {}", drop.name(self.id.as_str())))?;
         drop.sync()
     }
+}
+
+/// See [`Entry::waits_until`].
+pub(crate) fn waits_until(contents: &Contents, now: SystemTime) -> Option<SystemTime> {
+    let waits = contents.state.released.is_none();
+    wished(contents).filter(|at| waits && *at > now)
+}
+
+/// The time of release that the sender asked for. What was made out of a message has only the words of
+/// that one's envelope: it is made when the time has come.
+fn wished(contents: &Contents) -> Option<SystemTime> {
+    let is_child = matches!(
+        contents.origin,
+        Some(Origin {
+            source: Source::Child { .. },
+            ..
+        })
+    );
+    contents
+        .release
+        .filter(|_| !is_child)
+        .map(|release| release.at)
 }
 
 /// Makes an entry due now, which wakes who watches its lane. Best effort: the scan finds it too.

@@ -44,7 +44,8 @@ pub enum Event {
     HandedOver { lane: Lane },
     /// Put aside, out of this lane.
     Held { lane: Lane, reason: String },
-    /// Back from `hold/` or `damaged/`.
+    /// Back from `hold/` or `damaged/`; of one that is in neither, that it need not wait for the time
+    /// that its sender asked for.
     Released,
 }
 

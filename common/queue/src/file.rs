@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 
 use base::envelope::{Body, Needs, Ret};
+use base::release::Release;
 use base::{Envelope, ReversePath};
 
 use crate::event::Record;
@@ -78,6 +79,7 @@ pub(crate) struct Contents {
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
+    pub(crate) release: Option<Release>,
     /// The lane it was made for.
     pub(crate) lane: Option<Lane>,
     pub(crate) state: State,
@@ -109,6 +111,7 @@ impl Contents {
             ret: self.ret,
             envid: self.envid.clone(),
             needs: self.needs,
+            release: self.release,
         })
     }
 }
@@ -229,6 +232,7 @@ fn head(scanner: &mut Scanner<'_>, whole: &mut u32) -> Result<Contents, Unreadab
         ret: wishes.ret,
         envid: wishes.envid,
         needs: wishes.needs,
+        release: wishes.release,
         lane: wishes.lane,
         state: State::new(recipients),
         content_at: 0,

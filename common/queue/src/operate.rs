@@ -3,11 +3,14 @@
 //! Each takes the entry's lock first, so none of it happens under the hands of deliver or qrun.
 //! What comes back into a lane is a file that nobody else can write to, whoever made it.
 
+use std::time::SystemTime;
+
 use base::{Doing, Fail, Sysexit};
 
 use crate::claim::{Claim, Locked, lock};
 use crate::commit::is_marked;
 use crate::entry::{Entry, touch};
+use crate::event::Event;
 use crate::id::QueueId;
 use crate::queue::{Lane, Place, Queue};
 
@@ -22,9 +25,9 @@ impl Queue {
         }
     }
 
-    /// Puts an entry of `hold/` or `damaged/` back into its lane, due at once, and says into which;
-    /// `None` when it is in neither. What is still damaged is refused, and so is what a user of the
-    /// host wrote himself: its origin is his word.
+    /// Puts an entry of `hold/` or `damaged/` back into its lane, due at once, and says into which; one
+    /// in a lane that waits for its sender's time waits no longer. `None` for any other. What is still
+    /// damaged is refused, and so is what a user of the host wrote himself: its origin is his word.
     pub fn release(&self, id: &QueueId) -> Result<Option<Lane>, Fail> {
         for place in [Place::Hold, Place::Damaged] {
             match self.claim_in(place, id)? {
@@ -37,11 +40,40 @@ impl Queue {
                 Claim::Damaged(reason) => return Err(damaged(id, &reason)),
             }
         }
+        for lane in [Lane::Local, Lane::Relay] {
+            if self.release_early(lane, id)? {
+                return Ok(Some(lane));
+            }
+        }
         // Accepted to be held: whoever claims it first puts it aside, soon.
         match self.view(id)?.and_then(|view| view.held) {
             Some(_) => Err(busy(id)),
             None => Ok(None),
         }
+    }
+
+    /// Lets an entry go that waits for its sender's time. `false` when it does not, or is not there.
+    fn release_early(&self, lane: Lane, id: &QueueId) -> Result<bool, Fail> {
+        // Only what waits is locked: whoever delivers the others is not to be disturbed.
+        if self
+            .due(lane, id)?
+            .is_none_or(|due| due <= SystemTime::now())
+        {
+            return Ok(false);
+        }
+        let mut entry = match self.claim(lane, id)? {
+            Claim::Entry(entry) => entry,
+            Claim::Gone => return Ok(false),
+            Claim::Busy => return Err(busy(id)),
+            Claim::Damaged(reason) => return Err(damaged(id, &reason)),
+        };
+        if entry.waits_until(SystemTime::now()).is_none() {
+            return Ok(false);
+        }
+        entry.record_synced(&[Event::Released])?;
+        drop(entry);
+        // The lock first, then the wake-up: who wakes must find it free.
+        self.hasten(lane, id)
     }
 
     /// An entry that smtpd made becomes a copy that it cannot write to any more. A lane's directory
@@ -132,6 +164,43 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     const STRANGER: u32 = 65_534;
+
+    /// The operator's hold and release leave the sender's wish as it is; his release of what waits does
+    /// not.
+    #[test]
+    fn what_waits_for_its_time_goes_when_the_operator_says_so() {
+        let (_dir, queue) = scratch();
+        let now = base::date::system_time(base::date::now());
+        let release = base::release::Hold::For(3600).release(now);
+        let mut envelope = crate::queue::tests::envelope(&["a@x.org"]);
+        envelope.release = Some(release);
+        let origin = crate::Origin::now(crate::Source::Network(crate::Client::default()));
+        let mut draft = queue.draft(Lane::Relay, &envelope, &origin).unwrap();
+        draft.set_due(release.at);
+        let id = queue.commit(vec![draft.finish().unwrap()]).unwrap()[0];
+        assert_eq!(queue.due(Lane::Relay, &id).unwrap(), Some(release.at));
+        assert_eq!(
+            queue.view(&id).unwrap().unwrap().waits_until,
+            Some(release.at)
+        );
+
+        assert!(queue.hold(Lane::Relay, &id, "look").unwrap());
+        assert_eq!(queue.release(&id).unwrap(), Some(Lane::Relay));
+        let mut entry = claimed(&queue, Lane::Relay, &id);
+        assert_eq!(entry.waits_until(now), Some(release.at));
+        assert_eq!(entry.ready_at(), release.at);
+        entry.set_due(release.at).unwrap();
+        drop(entry);
+
+        assert_eq!(queue.release(&id).unwrap(), Some(Lane::Relay));
+        assert_eq!(queue.release(&id).unwrap(), None);
+        assert!(queue.due(Lane::Relay, &id).unwrap().unwrap() <= SystemTime::now());
+        let entry = claimed(&queue, Lane::Relay, &id);
+        assert_eq!(entry.waits_until(now), None);
+        assert!(entry.ready_at() < release.at);
+        assert_eq!(entry.envelope().release, Some(release));
+        assert_eq!(queue.view(&id).unwrap().unwrap().waits_until, None);
+    }
 
     #[test]
     fn a_strangers_file_is_not_released_and_smtpds_becomes_ours() {

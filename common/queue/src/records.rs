@@ -1,6 +1,7 @@
 //! The records before the journal, but for the origin: envelope, recipient, END.
 
 use base::envelope::{Body, Needs, Notify, Ret};
+use base::release::Release;
 use base::{Address, Envelope, Recipient, ReversePath};
 
 use crate::fields::{self, Fields};
@@ -42,6 +43,7 @@ pub(crate) struct Wishes {
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
+    pub(crate) release: Option<Release>,
     pub(crate) lane: Option<Lane>,
 }
 
@@ -53,6 +55,7 @@ impl Wishes {
             ret: envelope.ret,
             envid: envelope.envid.clone(),
             needs: envelope.needs,
+            release: envelope.release,
             lane: Some(lane),
         }
     }
@@ -84,6 +87,12 @@ impl Wishes {
                 require_tls,
             } = self.needs;
             out.number(NEEDS, u64::from(smtputf8) | u64::from(require_tls) << 1);
+        }
+        if let Some(release) = &self.release {
+            out.time(RELEASE, release.at);
+            if let Some(seconds) = release.seconds {
+                out.number(HOLD_FOR, seconds.into());
+            }
         }
         if let Some(lane) = self.lane {
             out.bytes(LANE, lane.as_str().as_bytes());
@@ -119,6 +128,16 @@ impl Wishes {
                     require_tls: bits & 2 != 0,
                 },
                 _ => return None,
+            },
+            release: match fields.time(RELEASE) {
+                None => None,
+                Some(at) => Some(Release {
+                    at,
+                    seconds: match fields.number(HOLD_FOR) {
+                        None => None,
+                        Some(seconds) => Some(u32::try_from(seconds).ok()?),
+                    },
+                }),
             },
             lane: match fields.text(LANE) {
                 Some(lane) => Some(Lane::parse(&lane)?),
@@ -172,6 +191,8 @@ const RET: u8 = 3;
 const ENVID: u8 = 4;
 const LANE: u8 = 5;
 const NEEDS: u8 = 6;
+const RELEASE: u8 = 7;
+const HOLD_FOR: u8 = 8;
 
 /// Of BODY, behind the bits of an octet.
 const BINARY: u64 = 1 << 8;
@@ -187,6 +208,22 @@ const WHOLE_SUM: u8 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_release_there_and_back() {
+        let mut envelope = crate::queue::tests::envelope(&["ann@example.org"]);
+        for seconds in [None, Some(1), Some(999_999_999)] {
+            let at = base::date::system_time(1_796_112_000);
+            envelope.release = Some(Release { at, seconds });
+            let read = Wishes::decode(&Wishes::of(&envelope, Lane::Relay).encode()).unwrap();
+            assert_eq!(read.release, envelope.release);
+        }
+        let mut later = fields::Writer::default();
+        later.number(BODY, 7);
+        later.number(RELEASE, 1);
+        later.number(HOLD_FOR, 1 << 32);
+        assert!(Wishes::decode(&later.finish()).is_none());
+    }
 
     #[test]
     fn needs_there_and_back() {

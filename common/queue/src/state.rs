@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) lane: Option<crate::Lane>,
     /// How often it went from lane to lane.
     pub(crate) handed_over: u32,
+    /// When the operator let it go before its time.
+    pub(crate) released: Option<SystemTime>,
     /// Why it is in hold/, when the last word on that was Held.
     pub(crate) held: Option<String>,
 }
@@ -82,6 +84,7 @@ impl State {
             children: Vec::new(),
             lane: None,
             handed_over: 0,
+            released: None,
             held: None,
         }
     }
@@ -148,7 +151,11 @@ impl State {
                 self.lane = Some(*lane);
                 self.held = Some(reason.clone());
             }
-            Event::Released => self.held = None,
+            Event::Released => {
+                if self.held.take().is_none() {
+                    self.released = Some(at);
+                }
+            }
         }
     }
 

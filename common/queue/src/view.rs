@@ -13,6 +13,7 @@ use nix::sys::stat::SFlag;
 
 use crate::claim::explain;
 use crate::commit::is_marked;
+use crate::entry::waits_until;
 use crate::event::Record;
 use crate::file::{self, Contents, Depth, Unreadable};
 use crate::id::QueueId;
@@ -38,6 +39,8 @@ pub struct View {
     pub origin: Option<Origin>,
     pub reverse_path: Option<ReversePath>,
     pub recipients: Vec<RecipientState>,
+    /// It waits until then, because its sender wants that.
+    pub waits_until: Option<SystemTime>,
     /// Why it was put into `hold/`, when somebody said.
     pub held: Option<String>,
     /// Why it cannot be read. Then the fields above are empty.
@@ -138,6 +141,7 @@ impl Queue {
 }
 
 fn readable(id: QueueId, place: Place, due: SystemTime, active: bool, contents: Contents) -> View {
+    let waits_until = waits_until(&contents, SystemTime::now());
     let State {
         recipients,
         lane,
@@ -159,6 +163,7 @@ fn readable(id: QueueId, place: Place, due: SystemTime, active: bool, contents: 
         origin: contents.origin,
         reverse_path: contents.reverse_path,
         recipients,
+        waits_until,
         held,
         damage: None,
         history: contents.history,
@@ -177,6 +182,7 @@ fn unreadable(id: QueueId, place: Place, due: SystemTime, reason: String) -> Vie
         origin: None,
         reverse_path: None,
         recipients: State::new(Vec::<Recipient>::new()).recipients,
+        waits_until: None,
         held: None,
         damage: Some(reason),
         history: Vec::new(),

@@ -2,8 +2,9 @@
 //! doors. Where no door wants to be asked the answer comes in the same step.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use base::release::Hold;
 use base::{Address, Recipient, ReversePath};
 use net::Control;
 use queue::Lane;
@@ -63,9 +64,11 @@ impl Connection {
                 ret,
                 envid,
                 needs,
+                hold,
             } => {
                 self.ruling = Ruling::default();
-                if let Err(refusal) = self.may_send(size, &reverse_path, login.as_deref()) {
+                let answer = self.may_send(size, &reverse_path, login.as_deref());
+                if let Err(refusal) = answer.and_then(|()| self.may_wait(hold)) {
                     self.step(Input::Sender(Err(refusal)), control);
                     return;
                 }
@@ -142,6 +145,15 @@ impl Connection {
             log::warn!("{fail}");
             reply::NO_ROOM
         })
+    }
+
+    /// RFC 4865 4: as long as EHLO said.
+    fn may_wait(&self, hold: Option<Hold>) -> Result<(), Reply> {
+        let limit = self.shared.terms.future_release;
+        match hold {
+            Some(hold) if !hold.is_within(SystemTime::now(), limit) => Err(reply::HOLD_BEYOND),
+            _ => Ok(()),
+        }
     }
 
     fn ask_recipient(
@@ -265,7 +277,7 @@ impl Connection {
                     answer,
                 })
             }
-            Asked::Hello => Input::Hello(answer),
+            Asked::Hello => Input::Hello(answer.map(|()| SystemTime::now())),
             Asked::Sender => {
                 self.ruling.add(ruling);
                 Input::Sender(answer)

@@ -1,5 +1,7 @@
 //! A driver in miniature, for the transcripts: it answers the session's questions from a fixed world.
 
+use std::time::SystemTime;
+
 use base::{Domain, Recipient};
 
 use super::*;
@@ -49,6 +51,14 @@ pub(super) fn admission() -> Admission {
     }
 }
 
+/// The longest that a submission may wait.
+const WAIT: Duration = Duration::from_secs(86_400);
+
+/// 2026-11-30T08:00:00Z, always.
+fn now() -> SystemTime {
+    base::date::system_time(1_796_025_600)
+}
+
 fn terms() -> Terms {
     Terms {
         name: Domain::parse("mx.example.org").unwrap(),
@@ -56,6 +66,7 @@ fn terms() -> Terms {
         size_limit: 1000,
         recipient_limit: 3,
         hop_limit: 5,
+        future_release: WAIT,
         patience: Duration::from_secs(300),
         mechanisms: vec![Mechanism::Plain, Mechanism::Login],
     }
@@ -148,7 +159,7 @@ impl World {
                     let answer = match name.as_str() {
                         "liar.example" => Err(reply::NOT_YOURS.about(&name)),
                         "worm.example" => Err(reply::SHUTTING_DOWN),
-                        _ => Ok(()),
+                        _ => Ok(now()),
                     };
                     self.happen(Input::Hello(answer));
                 }
@@ -160,6 +171,7 @@ impl World {
                 Action::AskSender {
                     reverse_path,
                     login,
+                    hold,
                     ..
                 } => {
                     let own = reverse_path
@@ -167,6 +179,9 @@ impl World {
                         .is_none_or(|a| a.local().as_str() == "ann");
                     let verdict = match self.full {
                         true => Err(reply::NO_ROOM),
+                        false if hold.is_some_and(|h| !h.is_within(now(), WAIT)) => {
+                            Err(reply::HOLD_BEYOND)
+                        }
                         false if login.is_some() && !own => Err(reply::NOT_YOURS.about("it")),
                         false => Ok(()),
                     };

@@ -1,6 +1,9 @@
 //! The mail transaction: HELO, MAIL, RCPT, DATA and what answers them. RFC 5321 3.3 and 4.1.1
 
+use std::time::SystemTime;
+
 use account::Mechanism;
+use base::date::{Date, unix};
 use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
@@ -24,7 +27,11 @@ impl Session {
         self.enter(State::AskingHello(Hello { name, extended }));
     }
 
-    pub(super) fn hello_answer(&mut self, answer: Result<(), Reply>, actions: &mut Actions) {
+    pub(super) fn hello_answer(
+        &mut self,
+        answer: Result<SystemTime, Reply>,
+        actions: &mut Actions,
+    ) {
         let held = self.take(|state| match state {
             State::AskingHello(hello) => Ok(hello),
             other => Err(other),
@@ -32,12 +39,15 @@ impl Session {
         let Some(hello) = held else { return };
         let extended = hello.extended;
         self.hello = Some(hello);
-        if let Err(refusal) = answer {
-            let stage = if extended { "EHLO" } else { "HELO" };
-            self.log_reject(stage, &refusal, None, None, actions);
-            self.hello = None;
-            return self.reject(refusal, actions);
-        }
+        let now = match answer {
+            Ok(now) => now,
+            Err(refusal) => {
+                let stage = if extended { "EHLO" } else { "HELO" };
+                self.log_reject(stage, &refusal, None, None, actions);
+                self.hello = None;
+                return self.reject(refusal, actions);
+            }
+        };
         let mut text = self.terms.name.to_string();
         if extended {
             text.push_str(&format!(
@@ -55,6 +65,9 @@ impl Session {
             if self.tls {
                 text.push_str("\nREQUIRETLS");
             }
+            if let Some(limits) = self.future_release(now) {
+                text.push_str(&limits);
+            }
             // RFC 9422
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
             if self.client.xclient {
@@ -63,6 +76,19 @@ impl Session {
             text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nSMTPUTF8\nHELP");
         }
         actions.push(Action::Reply(Reply::made(250, None, text)));
+    }
+
+    /// RFC 4865 4: for submissions, by who may send or can still log in.
+    fn future_release(&self, now: SystemTime) -> Option<String> {
+        let limit = self.terms.future_release;
+        let is_offered = self.holds() && (self.may_relay() || self.mechanisms().next().is_some());
+        let latest = Date::utc(unix(now.checked_add(limit)?)).iso8601();
+        is_offered.then(|| format!("\nFUTURERELEASE {} {latest}", limit.as_secs()))
+    }
+
+    /// Whether a message may be told to wait.
+    fn holds(&self) -> bool {
+        self.client.submission && !self.terms.future_release.is_zero()
     }
 
     /// Those that may be used on this connection.
@@ -95,6 +121,9 @@ impl Session {
             }
             Some(Path::Local(_)) => return self.refuse(reply::BAD_SENDER, actions),
         };
+        if mail.hold.is_some() && !self.holds() {
+            return self.refuse(reply::UNKNOWN_PARAMETER, actions);
+        }
         if mail.needs.require_tls && !self.tls {
             return self.refuse(reply::REQUIRETLS_NEEDS_TLS, actions);
         }
@@ -115,6 +144,7 @@ impl Session {
             ret: mail.ret,
             envid: mail.envid,
             needs: mail.needs,
+            hold: mail.hold,
             local: Vec::new(),
             relay: Vec::new(),
             discarded: Vec::new(),
@@ -131,6 +161,7 @@ impl Session {
             ret: transaction.ret,
             envid: transaction.envid.clone(),
             needs: transaction.needs,
+            hold: transaction.hold,
         });
         self.enter(State::AskingSender(transaction));
     }

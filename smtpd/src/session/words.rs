@@ -1,9 +1,10 @@
 //! What a session is told and what it says: the vocabulary between it and its driver.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use account::Mechanism;
 use base::envelope::{Body as BodyType, Needs, Ret};
+use base::release::Hold;
 use base::{Address, Domain, Recipient, ReversePath};
 
 use crate::reply::Reply;
@@ -19,6 +20,8 @@ pub(crate) struct Terms {
     pub(crate) size_limit: u64,
     pub(crate) recipient_limit: usize,
     pub(crate) hop_limit: usize,
+    /// The longest that a submission may be told to wait; zero where that is not offered.
+    pub(crate) future_release: Duration,
     /// How long a client may be silent. RFC 5321 4.5.3.2
     pub(crate) patience: Duration,
     /// SASL mechanisms; none where logins are not offered.
@@ -52,8 +55,8 @@ pub(crate) enum Input<'a> {
     TlsUp,
     /// Answer to [`Action::AskClient`].
     Client(Admission),
-    /// Answer to [`Action::AskHello`].
-    Hello(Result<(), Reply>),
+    /// Answer to [`Action::AskHello`]: what time it is.
+    Hello(Result<SystemTime, Reply>),
     /// Answer to [`Action::AskSender`]: why the message is not to begin.
     Sender(Result<(), Reply>),
     /// Answer to [`Action::AskRecipient`].
@@ -95,6 +98,7 @@ pub(crate) enum Action {
         ret: Option<Ret>,
         envid: Option<String>,
         needs: Needs,
+        hold: Option<Hold>,
     },
     AskRecipient {
         recipient: Recipient,
@@ -181,6 +185,7 @@ pub(crate) struct Transaction {
     pub(crate) ret: Option<Ret>,
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
+    pub(crate) hold: Option<Hold>,
     pub(crate) local: Vec<Recipient>,
     pub(crate) relay: Vec<Recipient>,
     pub(super) discarded: Vec<Address>,

@@ -292,6 +292,11 @@ pub const KEYS: &[Key] = &[
         "8M",
         "size of a file of the commit log; 0 syncs each message by itself",
     ),
+    key(
+        "FUTURE_RELEASE",
+        "30d",
+        "how long what our users submit may wait here before it goes (HOLDFOR, HOLDUNTIL); 0 for none",
+    ),
     key("QUEUE_LIFETIME", "5d", "how long delivery is tried"),
     key("MIN_BACKOFF", "5m", "the shortest pause between attempts"),
     key("MAX_BACKOFF", "1h", "the longest pause between attempts"),

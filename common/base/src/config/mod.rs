@@ -129,6 +129,8 @@ pub struct Config {
     // The queue
     /// Octets of one file of the commit log; 0 for none.
     pub commit_log: u64,
+    /// The longest that a submission may ask for; zero where that is not offered.
+    pub future_release: Duration,
     pub queue_lifetime: Duration,
     pub min_backoff: Duration,
     pub max_backoff: Duration,
@@ -274,6 +276,7 @@ impl Config {
             hop_limit: get.one("HOP_LIMIT", value::count)?,
             min_free_space: get.one("MIN_FREE_SPACE", value::size)?,
             commit_log: get.one("COMMIT_LOG", value::log_size)?,
+            future_release: time("FUTURE_RELEASE")?,
             queue_lifetime: time("QUEUE_LIFETIME")?,
             min_backoff: time("MIN_BACKOFF")?,
             max_backoff: time("MAX_BACKOFF")?,

@@ -138,6 +138,10 @@ fn entry(out: &mut String, view: &View) {
     if let Some(damage) = &view.damage {
         reason(out, &format!("damaged: {damage}"));
     }
+    if let Some(time) = view.waits_until {
+        let time = Date::local(date::unix(time)).iso8601();
+        reason(out, &format!("waits until {time}, as its sender wants"));
+    }
     if let Some(held) = &view.held {
         reason(out, &format!("held: {held}"));
     }
@@ -206,6 +210,7 @@ fn json(view: &View) -> String {
     object.optional("lane", view.lane.map(queue::Lane::as_str));
     let queued = matches!(view.place, Place::Local | Place::Relay);
     object.number("next_attempt", queued.then(|| date::unix(view.due)));
+    object.number("waits_until", view.waits_until.map(date::unix));
     object.optional("held", view.held.as_deref());
     object.optional("damage", view.damage.as_deref());
     match view.origin.as_ref().map(|o| &o.source) {
@@ -373,6 +378,7 @@ mod tests {
                     },
                 ),
             ],
+            waits_until: None,
             held: None,
             damage: None,
             history: Vec::new(),

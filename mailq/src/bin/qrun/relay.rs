@@ -67,7 +67,7 @@ impl<'a> Relay<'a> {
     pub(crate) fn new(world: &'a World, board: &'a Board, entry: Box<Entry>, again: bool) -> Self {
         let now = SystemTime::now();
         let random = getrandom::u32().unwrap_or(0);
-        let next = world.backoff.next(entry.arrived(), now, random);
+        let next = world.backoff.next(entry.ready_at(), now, random);
         Self {
             world,
             board,
@@ -241,7 +241,7 @@ impl<'a> Relay<'a> {
             verdict: Verdict { status, text },
             host,
         } = settled;
-        let old = schedule::is_expired(self.entry.arrived(), self.now, self.world.lifetime);
+        let old = schedule::is_expired(self.entry.ready_at(), self.now, self.world.lifetime);
         let (status, text) = match (status.class(), old) {
             (4, true) => {
                 // RFC 3463 3.5: the message failed now, and for this reason.
@@ -316,7 +316,7 @@ impl<'a> Relay<'a> {
 
     fn now_delay(&self) -> Duration {
         SystemTime::now()
-            .duration_since(self.entry.arrived())
+            .duration_since(self.entry.ready_at())
             .unwrap_or_default()
     }
 }

@@ -204,7 +204,12 @@ impl Runner {
     fn try_once(&self, turn: Turn) -> Result<Ended, Fail> {
         self.queue.has_space(0, SPARE)?;
         match self.queue.claim(Lane::Relay, &turn.id)? {
-            Claim::Entry(entry) => {
+            Claim::Entry(mut entry) => {
+                // Also where the queue is run once: its sender wants it to wait.
+                if let Some(due) = entry.waits_until(SystemTime::now()) {
+                    entry.set_due(due)?;
+                    return Ok(Ended::Due(due));
+                }
                 // What another runner has just tried is not ours to try again.
                 let due = entry.due();
                 if self.mode == Mode::Daemon && !turn.again && due > SystemTime::now() {

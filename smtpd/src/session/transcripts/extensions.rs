@@ -1,4 +1,5 @@
-//! What may only be said where it was announced, and what it changes: SMTPUTF8, REQUIRETLS.
+//! What may only be said where it was announced, and what it changes: SMTPUTF8, REQUIRETLS,
+//! FUTURERELEASE.
 
 use super::*;
 
@@ -93,6 +94,65 @@ fn requiretls_is_for_tls() {
         S: 250 2.1.0 Ok
         C: RCPT TO:<ann@example.org>
         S: 250 2.1.5 Ok
+        ",
+    );
+}
+
+/// RFC 4865 4: only for submissions, as long as EHLO says, and only one of its two parameters.
+#[test]
+fn a_submission_may_be_told_to_wait() {
+    let mut world = World::new(Client {
+        submission: true,
+        trusted: true,
+        ..client()
+    });
+    let hello = HELLO.replace(
+        "S: 250-LIMITS",
+        "S: 250-FUTURERELEASE 86400 2026-12-01T08:00:00Z\n    S: 250-LIMITS",
+    );
+    world.play(&hello);
+    world.play(
+        "
+        C: MAIL FROM:<ann@example.org> HOLDFOR=86401
+        S: 501 5.5.4 HOLDFOR or HOLDUNTIL is in the past, or beyond what EHLO tells
+        C: MAIL FROM:<ann@example.org> HOLDUNTIL=2026-12-01T08:00:01Z
+        S: 501 5.5.4 HOLDFOR or HOLDUNTIL is in the past, or beyond what EHLO tells
+        C: MAIL FROM:<ann@example.org> HOLDUNTIL=2026-11-30T07:59:59Z
+        S: 501 5.5.4 HOLDFOR or HOLDUNTIL is in the past, or beyond what EHLO tells
+        C: MAIL FROM:<ann@example.org> HOLDFOR=60 HOLDUNTIL=2026-12-01T08:00:00Z
+        S: 501 5.5.4 Syntax error in parameters
+        C: MAIL FROM:<ann@example.org> HOLDFOR=soon
+        S: 501 5.5.4 Write HOLDFOR=seconds or HOLDUNTIL=2026-12-01T08:00:00Z
+        C: MAIL FROM:<ann@example.org> holdfor=60
+        S: 250 2.1.0 Ok
+        C: RSET
+        S: 250 2.0.0 Ok
+        C: MAIL FROM:<ann@example.org> HOLDUNTIL=2026-12-01T17:00:00+09:00
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ",
+    );
+}
+
+#[test]
+fn nobody_else_may() {
+    play(
+        "
+        C: MAIL FROM:<a@x.net> HOLDFOR=60
+        S: 555 5.5.4 Parameter not recognized or not offered
+        ",
+    );
+    // Who cannot log in here will never send.
+    let mut world = World::new(Client {
+        submission: true,
+        ..client()
+    });
+    world.play(HELLO);
+    world.play(
+        "
+        C: MAIL FROM:<ann@example.org> HOLDFOR=60
+        S: 530 5.7.0 Authentication required
         ",
     );
 }
