@@ -44,8 +44,16 @@ impl Pool {
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         state.jobs.push_back(Box::new(job));
-        if state.idle >= state.jobs.len() || state.workers >= self.0.most {
+        if state.idle >= state.jobs.len() {
+            drop(state);
             self.0.wake.notify_one();
+            return;
+        }
+        if state.workers >= self.0.most {
+            // Who is at work looks again.
+            if state.idle > 0 {
+                self.0.wake.notify_one();
+            }
             return;
         }
         state.workers = state.workers.saturating_add(1);
