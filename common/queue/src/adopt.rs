@@ -11,9 +11,10 @@ use std::os::unix::fs::FileExt;
 use base::sys::{self, LockKind};
 use base::{Doing, Fail};
 
-use crate::commit::{DURABLE, LOGGED};
+use crate::commit::DURABLE;
 use crate::crash;
 use crate::entry::Entry;
+use crate::logged::LOGGED;
 use crate::queue::Place;
 
 impl Entry {

@@ -1,16 +1,18 @@
 //! How a process becomes the owner of an entry: open, lock, look the name up again, read.
 //!
-//! What is not what was committed goes to `damaged/`; what a newer program wrote stays.
+//! What is not what was committed goes to `damaged/`; what a newer program wrote stays. A file that was
+//! begun and has nothing in it goes, when its maker is no more.
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 use base::sys::{self, LockKind};
 use base::{Doing, Fail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
-use crate::commit::is_marked;
+use crate::commit::{self, is_marked};
 use crate::dir::Dir;
 use crate::entry::Entry;
 use crate::file::{self, Depth, Unreadable};
@@ -73,6 +75,16 @@ pub(crate) fn lock(dir: &Dir, id: &QueueId) -> Result<Locked, Fail> {
     Ok(Locked::Busy)
 }
 
+/// A file with nothing in it that is older than this will get nothing. Its maker may have stopped
+/// between making and locking it: then it sees that its file was removed, and makes another.
+const NEVER_WRITTEN: Duration = Duration::from_secs(5);
+
+/// Whether it was begun by [`Queue::commit_soon`] and never written: its sender was promised nothing.
+pub(crate) fn never_written(place: Place, stat: &FileStat) -> bool {
+    let lane = matches!(place, Place::Local | Place::Relay);
+    lane && stat.st_size == 0 && stat.st_mode & commit::MARKS == 0
+}
+
 /// Why a file cannot be read, and what that means.
 pub(crate) fn explain(reason: &str, marked: bool) -> String {
     if marked {
@@ -80,8 +92,20 @@ pub(crate) fn explain(reason: &str, marked: bool) -> String {
     }
     // The name comes before the data, and the mark after both.
     format!(
-        "{reason}; most likely the power failed before it was accepted: its sender has it still"
+        "{reason}; most likely it was being written when its writer or the power failed: its sender has it still"
     )
+}
+
+/// Under its lock, so that its maker does not write into it meanwhile.
+fn remove_empty(dir: &Dir, id: &QueueId, stat: &FileStat) -> Result<Claim, Fail> {
+    let age = modified(stat).elapsed();
+    if !age.is_ok_and(|age| age > NEVER_WRITTEN) {
+        return Ok(Claim::Busy);
+    }
+    dir.unlink(id.as_str())
+        .doing(|| format!("remove {}", dir.name(id.as_str())))?;
+    log::info!("{id}: removed: begun and never written, its sender has it still");
+    Ok(Claim::Gone)
 }
 
 impl Queue {
@@ -114,6 +138,9 @@ impl Queue {
             Locked::Gone => return Ok(Claim::Gone),
             Locked::Strange => return Ok(Claim::Damaged("not a regular file".into())),
         };
+        if never_written(place, &stat) {
+            return remove_empty(dir, id, &stat);
+        }
         let doing = || format!("read {}", dir.name(id.as_str()));
         let contents = match file::read(&file, Depth::Verify) {
             Ok(contents) => contents,

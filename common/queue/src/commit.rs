@@ -24,13 +24,13 @@ use crate::dir::Dir;
 use crate::draft::Aside;
 use crate::id::QueueId;
 use crate::queue::{Lane, Place, Queue};
+use crate::write::Image;
 
 /// A queue file whose data and name are known to be durable. See [`is_marked`].
 pub(crate) const DURABLE: Mode = Mode::from_bits_truncate(0o760);
 
-/// A queue file that the commit log has, and that may not be durable itself: the mark wakes the
-/// runner.
-pub(crate) const LOGGED: Mode = Mode::from_bits_truncate(0o670);
+/// The bits by which these marks differ from a file without one.
+pub(crate) const MARKS: nix::libc::mode_t = 0o110;
 
 /// What came of a commit.
 pub type Committed = Result<Vec<QueueId>, Fail>;
@@ -43,10 +43,23 @@ const PARALLEL: usize = 8;
 pub struct Sealed {
     pub(crate) id: QueueId,
     pub(crate) lane: Lane,
+    pub(crate) contents: Contents,
+}
+
+#[derive(Debug)]
+pub(crate) enum Contents {
+    File(File, Aside),
+    /// It was never too large for memory, and has no file yet.
+    Memory(Image),
+}
+
+/// A complete message with its file, which is locked.
+#[derive(Debug)]
+pub(crate) struct Filed {
+    pub(crate) id: QueueId,
+    pub(crate) lane: Lane,
     pub(crate) file: File,
     pub(crate) aside: Aside,
-    /// What is in the file up to its END, of a message that was never too large for memory.
-    pub(crate) image: Option<Vec<u8>>,
 }
 
 impl Sealed {
@@ -63,12 +76,17 @@ impl Queue {
     /// Puts complete messages into the queue, all of them or none. After `Ok` they survive power
     /// loss. After `Err` nothing was promised.
     pub fn commit(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+        let batch = self.all_filed(batch)?;
         self.with_names(&batch, || self.sync_linked(&batch))?;
         Ok(self.let_go(batch))
     }
 
+    pub(crate) fn all_filed(&self, batch: Vec<Sealed>) -> Result<Vec<Filed>, Fail> {
+        batch.into_iter().map(|sealed| self.filed(sealed)).collect()
+    }
+
     /// Makes files durable that have their names.
-    fn sync_linked(&self, batch: &[Sealed]) -> Result<(), Fail> {
+    pub(crate) fn sync_linked(&self, batch: &[Filed]) -> Result<(), Fail> {
         if self.can_sync_lanes(batch)? {
             sync_files(batch, File::sync_data)?;
             crash::point("files synced");
@@ -80,63 +98,9 @@ impl Queue {
         Ok(())
     }
 
-    /// The same through the commit log, where one is kept: `then` is told on another thread, and must
-    /// not wait for anything. Files that are no matter for the log are committed at once.
-    pub fn commit_soon(
-        &self,
-        mut batch: Vec<Sealed>,
-        then: impl FnOnce(Committed) + Send + 'static,
-    ) {
-        let Some(log) = self.ready_log().filter(|log| {
-            !batch.is_empty()
-                && batch.iter().all(|sealed| {
-                    sealed
-                        .image
-                        .as_ref()
-                        .is_some_and(|image| image.len() + 100 < log.limit())
-                })
-        }) else {
-            return then(self.commit(batch));
-        };
-        for (linked, sealed) in batch.iter().enumerate() {
-            if let Err(fail) = self.link(sealed) {
-                let undo = batch.iter().take(linked);
-                undo.for_each(|sealed| self.unlink_again(sealed));
-                return then(Err(fail));
-            }
-            crash::point("file linked");
-        }
-        let images: Vec<_> = batch
-            .iter_mut()
-            .map(|sealed| (sealed.lane, sealed.id, sealed.image.take()))
-            .collect();
-        let queue = self.clone();
-        let told = move |result: Result<(), Fail>| match result {
-            Ok(()) => then(Ok(queue.let_go_with(batch, LOGGED))),
-            Err(fail) => then(queue.commit_otherwise(batch, &fail)),
-        };
-        let accepted = images
-            .iter()
-            .filter_map(|(lane, id, image)| Some((*lane, *id, image.as_deref()?)));
-        log.accepted(accepted, Box::new(told));
-    }
-
-    /// The log did not take it: the files are synced.
-    fn commit_otherwise(&self, batch: Vec<Sealed>, why: &Fail) -> Committed {
-        log::debug!("{why}: syncing the files");
-        let synced = self.sync_linked(&batch);
-        match synced {
-            Ok(()) => Ok(self.let_go(batch)),
-            Err(fail) => {
-                batch.iter().for_each(|sealed| self.unlink_again(sealed));
-                Err(fail)
-            }
-        }
-    }
-
-    /// The same up to the last step, with the data first: where the file that a message was copied
+    /// Like [`Queue::commit`] up to the last step, with the data first: where the file that a message was copied
     /// from goes when its name is found, a name stands for a whole message. The locks are still held.
-    pub(crate) fn make_durable(&self, batch: &[Sealed]) -> Result<(), Fail> {
+    pub(crate) fn make_durable(&self, batch: &[Filed]) -> Result<(), Fail> {
         sync_files(batch, File::sync_data)?;
         crash::point("files synced");
         self.with_names(batch, || {
@@ -150,42 +114,41 @@ impl Queue {
     /// Gives all files their names and then does `sync`; if anything fails no name is left.
     fn with_names(
         &self,
-        batch: &[Sealed],
+        batch: &[Filed],
         sync: impl FnOnce() -> Result<(), Fail>,
     ) -> Result<(), Fail> {
-        let mut linked: Vec<&Sealed> = Vec::with_capacity(batch.len());
+        let mut linked: Vec<&Filed> = Vec::with_capacity(batch.len());
         let done = batch
             .iter()
-            .try_for_each(|sealed| {
-                self.link(sealed)?;
-                linked.push(sealed);
+            .try_for_each(|filed| {
+                self.link(filed)?;
+                linked.push(filed);
                 crash::point("file linked");
                 Ok(())
             })
             .and_then(|()| sync());
         if done.is_err() {
-            for sealed in linked {
-                self.unlink_again(sealed);
+            for filed in linked {
+                self.unlink_again(filed.lane, &filed.id);
             }
         }
         done
     }
 
     /// The last step: from here on the entry is whose lane it is in.
-    pub(crate) fn let_go(&self, batch: Vec<Sealed>) -> Vec<QueueId> {
+    pub(crate) fn let_go(&self, batch: Vec<Filed>) -> Vec<QueueId> {
         self.let_go_with(batch, DURABLE)
     }
 
-    fn let_go_with(&self, batch: Vec<Sealed>, mark: Mode) -> Vec<QueueId> {
+    pub(crate) fn let_go_with(&self, batch: Vec<Filed>, mark: Mode) -> Vec<QueueId> {
         let mut ids = Vec::with_capacity(batch.len());
-        for sealed in batch {
-            let Sealed {
+        for filed in batch {
+            let Filed {
                 id,
                 lane,
                 file,
                 aside,
-                image: _,
-            } = sealed;
+            } = filed;
             // Drops the name in incoming/ if there was one, then the lock.
             drop(aside);
             drop(file);
@@ -197,20 +160,20 @@ impl Queue {
         ids
     }
 
-    fn link(&self, sealed: &Sealed) -> Result<(), Fail> {
-        let lane = self.dir(sealed.lane)?;
-        let linked = if sealed.aside.named {
-            lane.link_from(self.dir(Place::Incoming)?, &sealed.id)
+    fn link(&self, filed: &Filed) -> Result<(), Fail> {
+        let lane = self.dir(filed.lane)?;
+        let linked = if filed.aside.named {
+            lane.link_from(self.dir(Place::Incoming)?, &filed.id)
         } else {
-            lane.link(&sealed.file, sealed.id.as_str())
+            lane.link(&filed.file, filed.id.as_str())
         };
-        linked.doing(|| format!("link {}", lane.name(sealed.id.as_str())))
+        linked.doing(|| format!("link {}", lane.name(filed.id.as_str())))
     }
 
     /// smtpd may make names in the lanes of an installed system, but neither read nor sync them.
-    fn can_sync_lanes(&self, batch: &[Sealed]) -> Result<bool, Fail> {
-        for sealed in batch {
-            if !self.dir(sealed.lane)?.can_sync() {
+    fn can_sync_lanes(&self, batch: &[Filed]) -> Result<bool, Fail> {
+        for filed in batch {
+            if !self.dir(filed.lane)?.can_sync() {
                 return Ok(false);
             }
         }
@@ -218,9 +181,9 @@ impl Queue {
     }
 
     /// Each directory that got a name, once.
-    fn sync_lanes(&self, batch: &[Sealed]) -> Result<(), Fail> {
+    fn sync_lanes(&self, batch: &[Filed]) -> Result<(), Fail> {
         for lane in [Lane::Local, Lane::Relay] {
-            if batch.iter().any(|sealed| sealed.lane == lane) {
+            if batch.iter().any(|filed| filed.lane == lane) {
                 self.dir(lane)?.sync()?;
                 crash::point("lane synced");
             }
@@ -228,24 +191,20 @@ impl Queue {
         Ok(())
     }
 
-    fn unlink_again(&self, sealed: &Sealed) {
-        let removed = self.dir(sealed.lane).and_then(|dir| {
-            dir.unlink(sealed.id.as_str())
-                .doing(|| format!("remove {}", dir.name(sealed.id.as_str())))
+    pub(crate) fn unlink_again(&self, lane: Lane, id: &QueueId) {
+        let removed = self.dir(lane).and_then(|dir| {
+            dir.unlink(id.as_str())
+                .doing(|| format!("remove {}", dir.name(id.as_str())))
         });
         if let Err(fail) = removed {
-            log::error!(
-                "{}: not accepted, but it stays in the queue: {fail}",
-                sealed.id
-            );
+            log::error!("{id}: not accepted, but it stays in the queue: {fail}");
         }
     }
 }
 
 /// Syncs all files; several at a time when there are several.
-pub(crate) fn sync_files(batch: &[Sealed], how: fn(&File) -> io::Result<()>) -> Result<(), Fail> {
-    let sync =
-        |sealed: &Sealed| how(&sealed.file).doing(|| format!("sync queue file {}", sealed.id));
+pub(crate) fn sync_files(batch: &[Filed], how: fn(&File) -> io::Result<()>) -> Result<(), Fail> {
+    let sync = |filed: &Filed| how(&filed.file).doing(|| format!("sync queue file {}", filed.id));
     if let [one] = batch {
         return sync(one);
     }
@@ -337,14 +296,19 @@ mod tests {
     #[test]
     fn without_o_tmpfile_the_file_is_in_incoming_until_then() {
         let (_dir, queue) = scratch();
-        let named = |mut s: Sealed| {
+        let named = |sealed: Sealed| {
+            let mut filed = queue.filed(sealed).unwrap();
             queue
                 .dir(Place::Incoming)
                 .unwrap()
-                .link(&s.file, s.id.as_str())
+                .link(&filed.file, filed.id.as_str())
                 .unwrap();
-            s.aside.named = true;
-            s
+            filed.aside.named = true;
+            Sealed {
+                id: filed.id,
+                lane: filed.lane,
+                contents: Contents::File(filed.file, filed.aside),
+            }
         };
         drop(named(sealed(&queue, Lane::Local, b"x")));
         assert_eq!(ids(&queue, Place::Incoming), []);

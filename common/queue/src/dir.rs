@@ -95,11 +95,16 @@ impl Dir {
         }
     }
 
-    /// A new file with a name that must not exist.
+    /// A new file of our own with a name that must not exist.
     pub(crate) fn named(&self, name: &str) -> io::Result<File> {
+        self.create(name, Mode::from_bits_truncate(0o600))
+    }
+
+    /// The same for others too; the umask counts.
+    pub(crate) fn create(&self, name: &str, mode: Mode) -> io::Result<File> {
         let flags =
             OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        Ok(nix::fcntl::openat(&self.fd, name, flags, Mode::from_bits_truncate(0o600))?.into())
+        Ok(nix::fcntl::openat(&self.fd, name, flags, mode)?.into())
     }
 
     /// Gives an unnamed file its name.

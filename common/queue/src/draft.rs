@@ -1,9 +1,11 @@
-//! A message on its way in: its file has no name yet, so a crash leaves nothing.
+//! A message on its way in: while it is small it is only in memory, and then its file has no name yet,
+//! so a crash leaves nothing.
 //!
 //! Where the file system has no O_TMPFILE the file is `incoming/ID`, removed by the draft that is
 //! given up, or by age. The draft holds the entry's lock from the start.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
@@ -11,16 +13,16 @@ use base::sys::{self, LockKind};
 use base::{Doing, Envelope, Fail};
 use nix::sys::stat::Mode;
 
-use crate::commit::Sealed;
+use crate::commit::{Contents, Filed, Sealed};
 use crate::event::{Event, Record};
 use crate::id::QueueId;
 use crate::origin::Origin;
 use crate::queue::{Lane, Place, Queue};
 use crate::records::Wishes;
-use crate::write::Writer;
+use crate::write::{Writer, Written};
 
 /// A queue file while it is being made, readable and writable by its group.
-const MODE: Mode = Mode::from_bits_truncate(0o660);
+pub(crate) const MODE: Mode = Mode::from_bits_truncate(0o660);
 
 /// A message that is being written. Dropped, it never was.
 #[derive(Debug)]
@@ -84,10 +86,9 @@ impl Queue {
         envelope: &Envelope,
         origin: &Origin,
     ) -> Result<Draft, Fail> {
-        let (file, aside) = self.new_file(id, lane)?;
         let name = self.dir(lane)?.name(id.as_str());
         let writer = Writer::new(
-            file,
+            None,
             name,
             Some(origin),
             &Wishes::of(envelope, lane),
@@ -99,19 +100,23 @@ impl Queue {
             writer,
             due: None,
             held: None,
-            aside,
+            aside: self.aside(id),
         })
     }
 
-    /// A file of our own, locked, without a name or with one in `incoming/`.
-    pub(crate) fn new_file(&self, id: QueueId, lane: Lane) -> Result<(File, Aside), Fail> {
-        let dir = self.dir(lane)?;
-        let doing = || format!("create queue file {}", dir.name(id.as_str()));
-        let mut aside = Aside {
+    pub(crate) fn aside(&self, id: QueueId) -> Aside {
+        Aside {
             queue: self.clone(),
             id,
             named: false,
-        };
+        }
+    }
+
+    /// A file of our own, locked, without a name or with one in `incoming/`.
+    fn new_file(&self, id: QueueId, lane: Lane) -> Result<(File, Aside), Fail> {
+        let dir = self.dir(lane)?;
+        let doing = || format!("create queue file {}", dir.name(id.as_str()));
+        let mut aside = self.aside(id);
         let file = match dir.unnamed().doing(doing)? {
             Some(file) => file,
             None => {
@@ -125,11 +130,31 @@ impl Queue {
         lock_own(&file).doing(doing)?;
         Ok((file, aside))
     }
+
+    /// Everything in a file, without a name or with one in `incoming/`.
+    pub(crate) fn filed(&self, sealed: Sealed) -> Result<Filed, Fail> {
+        let Sealed { id, lane, contents } = sealed;
+        let (file, aside) = match contents {
+            Contents::File(file, aside) => (file, aside),
+            Contents::Memory(image) => {
+                let (mut file, aside) = self.new_file(id, lane)?;
+                file.write_all(image.bytes())
+                    .doing(|| format!("write queue file {id}"))?;
+                (file, aside)
+            }
+        };
+        Ok(Filed {
+            id,
+            lane,
+            file,
+            aside,
+        })
+    }
 }
 
 /// Locks a file that only this process should know. A recovery that looks at it just now lets go
 /// at once, so a few short waits are enough.
-fn lock_own(file: impl AsFd) -> Result<(), Fail> {
+pub(crate) fn lock_own(file: impl AsFd) -> Result<(), Fail> {
     for _ in 0..100 {
         if sys::try_ofd_lock(file.as_fd(), LockKind::Exclusive).doing(|| "lock")? {
             return Ok(());
@@ -147,6 +172,11 @@ impl Draft {
 
     /// Appends content, as received: lines end in CRLF.
     pub fn write(&mut self, content: &[u8]) -> Result<(), Fail> {
+        if self.writer.needs_file(content.len()) {
+            let (file, aside) = self.aside.queue.new_file(self.id, self.lane)?;
+            self.aside = aside;
+            self.writer.set_file(file);
+        }
         self.writer.write(content)
     }
 
@@ -168,25 +198,32 @@ impl Draft {
 
     /// Ends the content. The message is complete, and still not in the queue.
     pub fn finish(self) -> Result<Sealed, Fail> {
-        let lane = self.lane;
+        let (lane, queue) = (self.lane, self.aside.queue.clone());
         let held = self.held.map(|reason| Record {
             at: SystemTime::now(),
             by: self.aside.queue.by().to_owned(),
             event: Event::Held { lane, reason },
         });
-        let (file, mut image) = self.writer.finish(held.as_slice())?;
-        if let Some(due) = self.due {
-            set_mtime(&file, due).doing(|| format!("set the time of queue file {}", self.id))?;
-            // Which the commit log would not know.
-            image = None;
-        }
-        Ok(Sealed {
+        let contents = match self.writer.finish(held.as_slice())? {
+            Written::File(file) => Contents::File(file, self.aside),
+            Written::Memory(image) => Contents::Memory(image),
+        };
+        let mut sealed = Sealed {
             id: self.id,
-            lane: self.lane,
-            file,
-            aside: self.aside,
-            image,
-        })
+            lane,
+            contents,
+        };
+        if let Some(due) = self.due {
+            // Which the commit log would not know: so it gets its file now.
+            let Filed { file, aside, .. } = queue.filed(sealed)?;
+            set_mtime(&file, due).doing(|| format!("set the time of queue file {}", self.id))?;
+            sealed = Sealed {
+                id: self.id,
+                lane,
+                contents: Contents::File(file, aside),
+            };
+        }
+        Ok(sealed)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::dir::Dir;
 use crate::id::QueueId;
 use crate::queue::open_drop;
 use crate::records::Wishes;
-use crate::write::Writer;
+use crate::write::{Writer, Written};
 
 /// The names of files that are being written, where the file system has no O_TMPFILE.
 pub(crate) const UNFINISHED: &str = "new.";
@@ -76,7 +76,13 @@ impl Submission {
             writer: None,
             unfinished,
         };
-        submission.writer = Some(Writer::new(file, name, None, &wishes, &letter.recipients)?);
+        submission.writer = Some(Writer::new(
+            Some(file),
+            name,
+            None,
+            &wishes,
+            &letter.recipients,
+        )?);
         Ok(submission)
     }
 
@@ -104,7 +110,9 @@ impl Submission {
             .writer
             .take()
             .ok_or_else(|| Fail::temp(format!("submit {name}: handed in before")))?;
-        let (file, _) = writer.finish(&[])?;
+        let Written::File(file) = writer.finish(&[])? else {
+            return Err(Fail::temp(format!("submit {name}: it has no file")));
+        };
         // The directory's group, yubin, reads it.
         file.set_permissions(Permissions::from_mode(0o640))
             .doing(|| format!("submit {name}"))?;

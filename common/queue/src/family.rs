@@ -15,7 +15,7 @@ use std::io::Read;
 
 use base::{Doing, Envelope, Fail};
 
-use crate::commit::{Sealed, mark_durable, sync_files};
+use crate::commit::{Filed, Sealed, mark_durable, sync_files};
 use crate::crash;
 use crate::draft::Draft;
 use crate::entry::{Entry, touch};
@@ -116,7 +116,8 @@ impl Entry {
     }
 
     /// Step 1. The children's names in `incoming/` go when they are dropped.
-    fn set_aside(&self, mut children: Vec<Sealed>) -> Result<Vec<Sealed>, Fail> {
+    fn set_aside(&self, children: Vec<Sealed>) -> Result<Vec<Filed>, Fail> {
+        let mut children = self.queue.all_filed(children)?;
         sync_files(&children, File::sync_data)?;
         let incoming = self.queue.dir(Place::Incoming)?;
         for child in &mut children {
@@ -134,7 +135,7 @@ impl Entry {
     }
 
     /// Step 3.
-    fn publish(&self, children: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+    fn publish(&self, children: Vec<Filed>) -> Result<Vec<QueueId>, Fail> {
         let incoming = self.queue.dir(Place::Incoming)?;
         for child in &children {
             let lane = self.queue.dir(child.lane)?;

@@ -19,7 +19,7 @@ use base::{Doing, Fail, Sysexit};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
-use crate::commit::Sealed;
+use crate::commit::{Filed, Sealed};
 use crate::content::Content;
 use crate::crash;
 use crate::drop::UNFINISHED;
@@ -308,11 +308,11 @@ impl Intake {
 
     /// Makes entries durable, then removes their drop files, then lets the entries go.
     fn accept(&self, batch: Vec<Sealed>) -> Result<Vec<QueueId>, Fail> {
+        let batch = self.queue.all_filed(batch)?;
         self.queue.make_durable(&batch)?;
         crash::point("taken in");
         let drop = self.queue.dir(Place::Drop)?;
-        for sealed in &batch {
-            let id = sealed.id();
+        for Filed { id, .. } in &batch {
             if let Err(e) = drop.unlink(id.as_str()) {
                 // Who claims the entry tries again, and does nothing before it succeeds.
                 log::error!("{id}: remove {}: {e}", drop.name(id.as_str()));

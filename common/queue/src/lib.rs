@@ -38,6 +38,7 @@ mod frame;
 mod id;
 mod intake;
 mod log;
+mod logged;
 mod logging;
 mod operate;
 mod origin;

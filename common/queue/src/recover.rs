@@ -204,7 +204,7 @@ mod tests {
         let draft = queue
             .draft(Lane::Local, &envelope(&["x@y"]), &origin)
             .unwrap();
-        let mut sealed = draft.finish().unwrap();
+        let mut sealed = queue.filed(draft.finish().unwrap()).unwrap();
         queue
             .dir(Place::Incoming)
             .unwrap()
@@ -267,7 +267,7 @@ mod tests {
                 &Origin::now(Source::Child { parent }),
             )
             .unwrap();
-        let mut live = live.finish().unwrap();
+        let mut live = queue.filed(live.finish().unwrap()).unwrap();
         queue
             .dir(Place::Incoming)
             .unwrap()

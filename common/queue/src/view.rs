@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::stat::SFlag;
 
-use crate::claim::explain;
+use crate::claim::{explain, never_written};
 use crate::commit::is_marked;
 use crate::entry::waits_until;
 use crate::event::Record;
@@ -130,8 +130,12 @@ impl Queue {
         };
         Ok(Some(match file::read(&file, depth) {
             Ok(contents) => readable(*id, place, due, is_locked(&file), contents),
-            // Being written: in incoming/ that is no damage.
-            Err(Unreadable::Damaged(_)) if place == Place::Incoming => return Ok(None),
+            // Being written, or never: that is no damage.
+            Err(Unreadable::Damaged(_))
+                if place == Place::Incoming || never_written(place, &stat) =>
+            {
+                return Ok(None);
+            }
             Err(Unreadable::Damaged(reason)) => {
                 unreadable(*id, place, due, explain(reason, is_marked(stat.st_mode)))
             }

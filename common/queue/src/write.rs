@@ -1,4 +1,5 @@
-//! Writes a queue file from its first line to END, through one buffer.
+//! Writes a queue file from its first line to END, through one buffer. What never fills the buffer needs
+//! no file until it is committed.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,10 +12,38 @@ use crate::frame::{self, CHUNK, HEADER, Kind};
 use crate::origin::Origin;
 use crate::records::{End, Wishes, encode_recipient};
 
+/// What came of a [`Writer`].
+#[derive(Debug)]
+pub(crate) enum Written {
+    File(File),
+    /// It never had a file.
+    Memory(Image),
+}
+
+/// A whole queue file in memory.
+#[derive(Debug)]
+pub(crate) struct Image {
+    bytes: Vec<u8>,
+    /// Where the room for its journal begins.
+    end: usize,
+}
+
+impl Image {
+    /// All that belongs into the file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What is said in it, without the room.
+    pub(crate) fn records(&self) -> &[u8] {
+        self.bytes.get(..self.end).unwrap_or_default()
+    }
+}
+
 /// A file that is being written. After a failed write it stays failed.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    file: File,
+    file: Option<File>,
     /// For messages.
     name: String,
     /// What is not in the file yet: whole records, then the open chunk behind room for its header.
@@ -30,8 +59,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Without a file it asks for one when it needs it: [`Writer::needs_file`].
     pub(crate) fn new(
-        file: File,
+        file: Option<File>,
         name: String,
         origin: Option<&Origin>,
         wishes: &Wishes,
@@ -43,9 +73,7 @@ impl Writer {
         }
         let mut buffer = frame::magic_line();
         let mut append = |kind, payload: &[u8]| {
-            frame::append(&mut buffer, kind, payload).ok_or_else(|| {
-                Fail::data(format!("queue {name}: a field of the envelope is too long"))
-            })
+            frame::append(&mut buffer, kind, payload).ok_or_else(|| too_long(&name))
         };
         if let Some(origin) = origin {
             append(Kind::Origin, &origin.encode())?;
@@ -64,6 +92,15 @@ impl Writer {
             journal: origin.is_some(),
             failed: false,
         })
+    }
+
+    /// Whether this much more content is more than the buffer holds, and there is no file.
+    pub(crate) fn needs_file(&self, more: usize) -> bool {
+        self.file.is_none() && self.size().saturating_add(more as u64) >= CHUNK as u64
+    }
+
+    pub(crate) fn set_file(&mut self, file: File) {
+        self.file = Some(file);
     }
 
     /// Appends content.
@@ -97,9 +134,8 @@ impl Writer {
         self.end.content_length + open as u64
     }
 
-    /// Writes END and what has happened already, and gives the file back, with all that is in it if it
-    /// was never too large for memory.
-    pub(crate) fn finish(mut self, journal: &[Record]) -> Result<(File, Option<Vec<u8>>), Fail> {
+    /// Writes END and what has happened already.
+    pub(crate) fn finish(mut self, journal: &[Record]) -> Result<Written, Fail> {
         self.close_chunk()?;
         self.end.whole = crc32c::crc32c_append(self.end.whole, &self.buffer);
         let end = self.end.encode();
@@ -115,10 +151,17 @@ impl Writer {
         if self.journal {
             frame::append_room(&mut self.buffer, self.written, frame::ROOM);
         }
-        let whole = self.written == 0;
-        self.put()?;
-        self.buffer.truncate(end);
-        Ok((self.file, whole.then_some(self.buffer)))
+        if self.file.is_some() {
+            self.put()?;
+        }
+        Ok(match self.file {
+            Some(file) => Written::File(file),
+            None if self.failed => return Err(too_long(&self.name)),
+            None => Written::Memory(Image {
+                bytes: self.buffer,
+                end,
+            }),
+        })
     }
 
     fn close_chunk(&mut self) -> Result<(), Fail> {
@@ -157,9 +200,17 @@ impl Writer {
                 self.name
             )));
         }
-        let written = self.file.write_all(&self.buffer);
+        let file = self.file.as_mut().ok_or_else(|| {
+            let text = format!("write queue file {}: it has none", self.name);
+            Fail::new(base::Sysexit::Software, text)
+        })?;
+        let written = file.write_all(&self.buffer);
         self.failed = written.is_err();
         self.written += self.buffer.len() as u64;
         written.doing(|| format!("write queue file {}", self.name))
     }
+}
+
+fn too_long(name: &str) -> Fail {
+    Fail::data(format!("queue {name}: a field of the envelope is too long"))
 }

@@ -70,14 +70,14 @@ impl Log {
             Ok(segment) => {
                 state.free.push(segment);
                 state.failed = None;
-                self.0.pending.notify_one();
+                self.0.supply.notify_one();
             }
             Err(fail) => {
                 if state.failed.is_none() {
                     log::warn!("{fail}; every message is synced by itself");
                 }
                 state.failed = Some(Instant::now() + AGAIN);
-                self.0.pending.notify_one();
+                self.0.supply.notify_one();
             }
         }
     }
@@ -115,7 +115,7 @@ impl Log {
         let left = left.into_iter().map(|segment| Full { segment, since });
         state.full.extend(left);
         state.free.extend(free);
-        self.0.pending.notify_one();
+        self.0.supply.notify_one();
     }
 }
 

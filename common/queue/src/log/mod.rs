@@ -1,48 +1,39 @@
 //! The commit log: one sync for all that comes together, so that a message or a step of its delivery
 //! costs a part of a sync and not two of its own (DESIGN 4).
 //!
-//! A process that accepts writes the messages that ended together into its segment, syncs that, and
-//! gives the files their names without syncing them. A process that works on them writes down what
-//! it is going to append and what it has finished. Nobody reads any of it but recovery
-//! ([`recover`]), after power loss: the files are the interface.
+//! A process that accepts writes files without syncing them, and the messages that ended together
+//! into its segment, which it syncs. A process that works on them writes down what it is going to
+//! append and what it has finished. Nobody reads any of it but recovery ([`recover`]), after power
+//! loss: the files are the interface.
 //!
-//! Three threads, started by the first record: one writes and syncs ([`Log::writer`]); one tells
-//! those who wait, so that the next sync need not ([`Log::teller`]); one makes segments, and makes
-//! those that are full empty again by syncing the file system once ([`Log::keeper`]).
+//! One thread at a time has the pen ([`pen`]). Three threads are started by the first record: the
+//! writer and the teller help whoever has it; the keeper makes segments, and makes those that are
+//! full empty again by syncing the file system once ([`keeper`]).
 //!
 //! A log is never in the way: where there is no room in it, or no file for it, [`Log::is_ready`] says
 //! no and every file is synced by itself.
 
 mod keeper;
+mod pen;
 mod record;
 pub(crate) mod recover;
 mod segment;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::Fail;
 
-use crate::crash;
 use crate::dir::Dir;
 use crate::event::Record;
 use crate::id::QueueId;
 use crate::queue::Lane;
+use pen::Tell;
 use record::Entry;
 use segment::Segment;
 pub(crate) use segment::Side;
-
-/// Octets of records in one batch, unless one alone has more.
-const MAX_BATCH: usize = 1 << 20;
-/// What can wait, waits this long for company.
-const LINGER: Duration = Duration::from_millis(10);
-/// Unless so much of it is there.
-const CROWD: usize = 128;
-/// How long a record waits for a segment.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Told whether a record is durable. It must not wait for anything.
 pub(crate) type Then = Box<dyn FnOnce(Result<(), Fail>) + Send>;
@@ -59,8 +50,13 @@ struct Shared {
     /// A directory with messages: what is synced to empty a segment.
     lane: Arc<Dir>,
     state: Mutex<State>,
-    /// For the writer: a record, or a segment.
+    /// The segment that is written, for who has the pen ([`State::pen_taken`]).
+    current: Mutex<Option<Segment>>,
+    teller: OnceLock<Sender<Tell>>,
+    /// For the writer: a record.
     pending: Condvar,
+    /// For who has the pen: a segment.
+    supply: Condvar,
     /// For the keeper.
     work: Condvar,
 }
@@ -69,6 +65,10 @@ struct Shared {
 struct State {
     started: bool,
     queue: VecDeque<Pending>,
+    /// Somebody writes, and looks for more before he stops.
+    pen_taken: bool,
+    /// What the teller has not said yet: until then nobody else says anything.
+    untold: usize,
     /// Something in the queue wants no company.
     urgent: bool,
     free: Vec<Segment>,
@@ -96,12 +96,6 @@ struct Full {
     since: Instant,
 }
 
-/// What the teller gets, in order.
-enum Tell {
-    Batch(Vec<Then>, Result<(), Arc<io::Error>>),
-    Full(Box<Segment>),
-}
-
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Log({:?})", self.0.side)
@@ -117,7 +111,10 @@ impl Log {
             dir,
             lane,
             state: Mutex::new(State::default()),
+            current: Mutex::new(None),
+            teller: OnceLock::new(),
             pending: Condvar::new(),
+            supply: Condvar::new(),
             work: Condvar::new(),
         }))
     }
@@ -163,12 +160,13 @@ impl Log {
 
     fn start(&self) -> bool {
         let (tell, told) = mpsc::channel();
+        self.0.teller.set(tell).ok();
         let (writer, teller, keeper) = (self.clone(), self.clone(), self.clone());
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let started = thread("log-keeper")
             .spawn(move || keeper.keeper())
             .and_then(|_| thread("log-teller").spawn(move || teller.teller(&told)))
-            .and_then(|_| thread("log-writer").spawn(move || writer.writer(&tell)));
+            .and_then(|_| thread("log-writer").spawn(move || writer.writer()));
         if let Err(e) = &started {
             log::warn!("start the commit log's threads: {e}");
         }
@@ -193,18 +191,26 @@ impl Log {
         if records.len() > self.limit() {
             return then(Err(too_long()));
         }
-        self.push(records, true, then);
+        self.push(
+            vec![Pending {
+                record: records,
+                then,
+            }],
+            true,
+        );
     }
 
     /// These appends are about to be made. Waits until that is durable.
     pub(crate) fn intents(&self, intents: Vec<(QueueId, Record)>) -> Result<(), Fail> {
         let count = intents.len();
         let (said, heard) = mpsc::channel();
+        let mut all = Vec::with_capacity(count);
         for (id, record) in intents {
             let said = said.clone();
             let then = Box::new(move |result| drop(said.send(result)));
-            self.submit(&Entry::Intent { id, record }, true, then);
+            all.extend(self.encoded(&Entry::Intent { id, record }, then));
         }
+        self.push(all, true);
         wait(&heard, count)
     }
 
@@ -227,189 +233,68 @@ impl Log {
             return;
         }
         let (said, heard) = mpsc::channel();
-        self.push(
-            Vec::new(),
-            true,
-            Box::new(move |result| drop(said.send(result))),
-        );
+        let nothing = Pending {
+            record: Vec::new(),
+            then: Box::new(move |result| drop(said.send(result))),
+        };
+        self.push(vec![nothing], true);
         // Whoever failed was told so himself.
         wait(&heard, 1).ok();
     }
 
     fn submit(&self, entry: &Entry<'_>, urgent: bool, then: Then) {
+        let one = self.encoded(entry, then);
+        self.push(one.into_iter().collect(), urgent);
+    }
+
+    fn encoded(&self, entry: &Entry<'_>, then: Then) -> Option<Pending> {
         match entry.encode().filter(|record| record.len() <= self.limit()) {
-            Some(record) => self.push(record, urgent, then),
-            None => then(Err(too_long())),
+            Some(record) => Some(Pending { record, then }),
+            None => {
+                then(Err(too_long()));
+                None
+            }
         }
     }
 
-    fn push(&self, record: Vec<u8>, urgent: bool, then: Then) {
+    /// Takes all of them, for one batch if it holds them.
+    fn push(&self, all: Vec<Pending>, urgent: bool) {
+        if all.is_empty() {
+            return;
+        }
         let mut state = self.lock();
         if !self.has_room(&state) {
             drop(state);
-            return then(Err(no_room()));
+            return all.into_iter().for_each(|one| (one.then)(Err(no_room())));
         }
-        state.queue.push_back(Pending { record, then });
+        state.queue.extend(all);
         state.urgent |= urgent;
-        self.0.pending.notify_one();
-    }
-
-    // The writer.
-
-    fn writer(&self, tell: &Sender<Tell>) {
-        let mut current: Option<Segment> = None;
-        loop {
-            let (mut records, mut thens) = self.next_batch();
-            if self.close_is_due() {
-                self.retire(&mut current, tell);
-            }
-            if current
-                .as_ref()
-                .is_none_or(|segment| segment.room() < records.len())
-            {
-                self.retire(&mut current, tell);
-                current = self.next_segment();
-            }
-            let Some(segment) = &mut current else {
-                refuse(std::mem::take(&mut thens));
-                continue;
-            };
-            if records.is_empty() && thens.is_empty() {
-                continue;
-            }
-            self.lock().since.get_or_insert_with(Instant::now);
-            let written = segment.write(&records).and_then(|()| {
-                crash::point("log written");
-                segment.sync()
-            });
-            crash::point("log synced");
-            records.clear();
-            let failed = written.is_err();
-            if let Err(e) = &written {
-                log::error!("write the commit log {}: {e}", segment.name.file());
-            }
-            if tell
-                .send(Tell::Batch(thens, written.map_err(Arc::new)))
-                .is_err()
-            {
-                return;
-            }
-            if failed {
-                // What the disk has of it nobody knows: it is not written to again.
-                self.retire(&mut current, tell);
-            }
-        }
-    }
-
-    /// Waits for records, and a little for company where none is urgent. Nothing, where the segment
-    /// is to be closed.
-    fn next_batch(&self) -> (Vec<u8>, Vec<Then>) {
-        let mut state = self.lock();
-        while state.queue.is_empty() && !state.close {
-            state = self
-                .0
-                .pending
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        let until = Instant::now() + LINGER;
-        while !state.urgent && !state.close && state.queue.len() < CROWD {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self
-                .0
-                .pending
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        let (mut records, mut thens) = (Vec::new(), Vec::new());
-        while let Some(next) = state.queue.front() {
-            if !thens.is_empty() && records.len() + next.record.len() > MAX_BATCH {
-                break;
-            }
-            let Some(Pending { record, then }) = state.queue.pop_front() else {
-                break;
-            };
-            records.extend_from_slice(&record);
-            thens.push(then);
-        }
-        state.urgent &= !state.queue.is_empty();
-        (records, thens)
-    }
-
-    fn close_is_due(&self) -> bool {
-        std::mem::take(&mut self.lock().close)
-    }
-
-    /// Nothing more is written to this one.
-    fn retire(&self, current: &mut Option<Segment>, tell: &Sender<Tell>) {
-        let Some(segment) = current.take() else {
+        if state.pen_taken {
             return;
-        };
-        let mut state = self.lock();
-        state.writing = false;
-        state.since = None;
-        if segment.is_fresh() {
-            state.free.push(segment);
-        } else if let Err(lost) = tell.send(Tell::Full(Box::new(segment))) {
-            drop(lost);
+        }
+        if urgent {
+            state.pen_taken = true;
+            drop(state);
+            self.lead();
+        } else {
+            self.0.pending.notify_one();
         }
     }
+}
 
-    fn next_segment(&self) -> Option<Segment> {
-        let mut state = self.lock();
-        let until = Instant::now() + PATIENCE;
-        let segment = loop {
-            let segment = state.free.pop();
-            // The keeper makes the next one, or this one.
-            if state.free.is_empty() {
-                self.0.work.notify_one();
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if segment.is_some() || state.failed.is_some() || left.is_zero() {
-                break segment;
-            }
-            state = self
-                .0
-                .pending
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        };
-        state.writing = segment.is_some();
-        segment
-    }
+/// A poisoned lock is no reason to stop: the state is whole after every statement.
+fn wait_on<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    let waited = condition.wait(state);
+    waited.unwrap_or_else(PoisonError::into_inner)
+}
 
-    // The teller.
-
-    fn teller(&self, told: &Receiver<Tell>) {
-        while let Ok(tell) = told.recv() {
-            match tell {
-                Tell::Batch(thens, result) => {
-                    for then in thens {
-                        then(match &result {
-                            Ok(()) => Ok(()),
-                            Err(e) => Err(Fail::temp(format!("write the commit log: {e}"))),
-                        });
-                    }
-                }
-                Tell::Full(segment) => self.keep_full(*segment),
-            }
-        }
-    }
-
-    fn keep_full(&self, segment: Segment) {
-        // After all of its records: who was told of one has done what it stands for.
-        let mut state = self.lock();
-        state.full.push(Full {
-            segment,
-            since: Instant::now(),
-        });
-        self.0.work.notify_one();
-    }
+fn wait_for<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, State>,
+    time: Duration,
+) -> MutexGuard<'a, State> {
+    let waited = condition.wait_timeout(state, time);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
 fn wait(heard: &Receiver<Result<(), Fail>>, count: usize) -> Result<(), Fail> {
@@ -423,10 +308,4 @@ fn too_long() -> Fail {
 
 fn no_room() -> Fail {
     Fail::temp("no room in the commit log")
-}
-
-fn refuse(thens: Vec<Then>) {
-    for then in thens {
-        then(Err(no_room()));
-    }
 }
