@@ -1,5 +1,5 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 4954
+//! RFC 1985 (ETRN), RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 4954
 //! (AUTH), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
@@ -16,6 +16,7 @@ use nom::combinator::{all_consuming, map, map_res, opt, verify};
 use nom::multi::many0;
 use nom::sequence::{preceded, separated_pair};
 use nom::{IResult, Parser};
+use queue::Flush;
 
 use crate::reply::{self, Reply};
 use crate::xclient::{self, Xclient};
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Expn,
     Help,
     StartTls,
+    Etrn(Node),
     Xclient(Box<Xclient>),
     Auth {
         mechanism: String,
@@ -64,6 +66,14 @@ pub(crate) struct Rcpt {
     pub(crate) is_ascii: bool,
     pub(crate) notify: Notify,
     pub(crate) orcpt: Option<String>,
+}
+
+/// What ETRN names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    Domain(Flush),
+    /// A queue of that name, `#` included.
+    Queue(String),
 }
 
 /// What BDAT says.
@@ -107,6 +117,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reply> {
         b"VRFY" => Ok(Command::Vrfy),
         b"EXPN" if rest.is_empty() => Err(reply::BAD_SYNTAX),
         b"EXPN" => Ok(Command::Expn),
+        b"ETRN" => etrn(rest).map(Command::Etrn),
         b"STARTTLS" => alone(Command::StartTls),
         b"AUTH" => auth(rest),
         b"XCLIENT" => xclient::parse(rest).map(|said| Command::Xclient(Box::new(said))),
@@ -333,6 +344,20 @@ fn bdat(rest: &[u8]) -> Result<Chunk, Reply> {
     }
 }
 
+/// `etrn-command = "ETRN" SP [option-character] node-name CRLF`, `option-character = "@" / "#"`, RFC 1985 5
+fn etrn(rest: &[u8]) -> Result<Node, Reply> {
+    let text = std::str::from_utf8(rest).map_err(|_| reply::BAD_SYNTAX)?;
+    match text.strip_prefix('#') {
+        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Node::Queue(text.to_owned()))
+        }
+        Some(_) => Err(reply::BAD_SYNTAX),
+        None => Flush::parse(text)
+            .map(Node::Domain)
+            .ok_or(reply::BAD_SYNTAX),
+    }
+}
+
 /// `body-value = "7BIT" / "8BITMIME"`, RFC 6152 2
 fn body_value(value: &str) -> Result<Body, Reply> {
     match value.to_ascii_uppercase().as_str() {
@@ -420,6 +445,15 @@ mod tests {
             ),
             ("RCPT TO:<Postmaster>", rcpt_to(local("Postmaster"))),
             ("RCPT TO:<\"a b\"@x.org>", rcpt_to(full("\"a b\"@x.org"))),
+            (
+                "ETRN Example.org",
+                Command::Etrn(Node::Domain(Flush::parse("example.org").unwrap())),
+            ),
+            (
+                "etrn @example.org",
+                Command::Etrn(Node::Domain(Flush::parse("@example.org").unwrap())),
+            ),
+            ("ETRN #uucp", Command::Etrn(Node::Queue("#uucp".into()))),
             ("DATA", Command::Data),
             ("data ", Command::Data),
             (
@@ -601,6 +635,12 @@ mod tests {
             ("BDAT 1 FIRST", &reply::BAD_SYNTAX),
             ("BDAT 123456789012345678901", &reply::BAD_SYNTAX),
             ("BDAT 18446744073709551616 LAST", &reply::BAD_SYNTAX),
+            ("ETRN", &reply::BAD_SYNTAX),
+            ("ETRN #", &reply::BAD_SYNTAX),
+            ("ETRN @", &reply::BAD_SYNTAX),
+            ("ETRN a b", &reply::BAD_SYNTAX),
+            ("ETRN ../a", &reply::BAD_SYNTAX),
+            ("ETRN [192.0.2.1]", &reply::BAD_SYNTAX),
             ("RSET x", &reply::NO_PARAMETERS),
             ("VRFY", &reply::BAD_SYNTAX),
             ("AUTH", &reply::BAD_SYNTAX),

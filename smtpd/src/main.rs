@@ -220,6 +220,7 @@ fn terms(conf: &Config, mechanisms: Vec<Mechanism>) -> Terms {
         recipient_limit: conf.recipient_limit,
         hop_limit: conf.hop_limit,
         future_release: conf.future_release,
+        etrn_domains: conf.etrn_domains.clone(),
         patience: conf.smtp_timeout,
         mechanisms,
     }

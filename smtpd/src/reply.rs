@@ -209,6 +209,12 @@ pub(crate) const AUTH_TROUBLE: Reply = Reply::new(
     Status::new(4, 7, 0),
     "Temporary authentication failure, try again",
 );
+/// RFC 1985 5.3
+pub(crate) const CANNOT_FLUSH: Reply = Reply::new(
+    458,
+    Status::SYSTEM,
+    "Unable to queue messages, try again later",
+);
 pub(crate) const NO_TLS: Reply = Reply::new(454, Status::new(4, 7, 0), "TLS not available");
 
 pub(crate) const MILTER_PUTS_OFF: Reply = Reply::new(
@@ -323,6 +329,12 @@ pub(crate) const TLS_ALREADY: Reply =
     Reply::new(503, Status::new(5, 5, 1), "TLS is already in use");
 pub(crate) const AUTH_ALREADY: Reply =
     Reply::new(503, Status::new(5, 5, 1), "Already authenticated");
+/// RFC 1985 5
+pub(crate) const ETRN_IN_MAIL: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "ETRN not allowed in a mail transaction",
+);
 pub(crate) const AUTH_IN_MAIL: Reply = Reply::new(
     503,
     Status::new(5, 5, 1),

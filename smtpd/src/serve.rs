@@ -65,6 +65,8 @@ pub(crate) enum Done {
     /// What was in memory is on disk, or could not be brought there.
     Spilled(Result<Box<Message>, Reply>),
     Queued(Result<Vec<Queued>, Reply>, Option<Box<Visit>>),
+    /// Whether a domain's mail is asked for.
+    Flush(Result<(), Reply>),
     /// What the doors said.
     Ruled(Box<Visit>, Asked, Ruling),
     /// What checkpw said, and how long the client is to wait for it.
@@ -253,6 +255,7 @@ impl Connection {
             | Action::AskSender { .. }
             | Action::AskRecipient { .. }
             | Action::AskData => self.ask(action, control),
+            Action::AskFlush(flush) => self.ask_flush(flush, control),
             Action::Forget => self.forget(),
             Action::Authenticate { mechanism, initial } => {
                 self.authenticate(mechanism, initial, control);
@@ -469,6 +472,9 @@ impl Protocol for Connection {
             Done::Queued(result, visit) => {
                 self.visit = visit.or_else(|| self.visit.take());
                 self.step(Input::Queued(result), control);
+            }
+            Done::Flush(answer) => {
+                self.step(Input::Flush(answer), control);
             }
             Done::Ruled(visit, asked, ruling) => {
                 self.visit = Some(visit);

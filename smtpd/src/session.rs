@@ -6,6 +6,7 @@
 //! actions.
 
 mod chunking;
+mod etrn;
 #[cfg(test)]
 mod fake;
 mod manners;
@@ -22,6 +23,7 @@ use account::{Channel, Mechanism};
 use base::escape::escape;
 use base::{Address, Recipient};
 use net::line::{self, Line, Skip};
+use queue::Flush;
 
 use crate::auth;
 use crate::body::{Body, Fault};
@@ -79,6 +81,7 @@ enum State {
     AskingClient,
     AskingHello(Hello),
     AskingData(Box<Transaction>, Start),
+    AskingFlush(Flush),
     AskingSender(Box<Transaction>),
     AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
@@ -175,6 +178,7 @@ impl Session {
             Input::Client(answer) => self.admitted(answer, actions),
             Input::Hello(answer) => self.hello_answer(answer, actions),
             Input::Data(answer) => self.data_answer(answer, actions),
+            Input::Flush(answer) => self.flush_answer(answer, actions),
             Input::Sender(verdict) => self.sender(verdict, actions),
             Input::Recipient(verdict) => self.recipient(verdict, actions),
             Input::Auth(answer) => self.auth_answer(answer, actions),
@@ -200,6 +204,7 @@ impl Session {
             State::AskingClient
             | State::AskingHello(_)
             | State::AskingData(..)
+            | State::AskingFlush(_)
             | State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::Committing(..)
@@ -240,6 +245,7 @@ impl Session {
             | State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::AskingData(..)
+            | State::AskingFlush(_)
             | State::Authenticating(_) => Some(LOOK_UP),
             State::Committing(..) | State::Handshake => None,
             State::Idle
@@ -477,6 +483,7 @@ impl Session {
             Command::Vrfy => actions.push(Action::Reply(reply::CANNOT_VERIFY)),
             Command::Expn => self.refuse(reply::NOT_OFFERED, actions),
             Command::StartTls => self.start_tls(actions),
+            Command::Etrn(node) => self.etrn(node, actions),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial, actions),
             Command::Xclient(said) => self.xclient(said, actions),
         }
@@ -505,6 +512,7 @@ impl Session {
             | State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::AskingData(..)
+            | State::AskingFlush(_)
             | State::Authenticating(_) => ("warning: no answer to the look-up", reply::NO_ANSWER),
             State::Idle
             | State::Mail(_)
@@ -661,6 +669,7 @@ fn name(command: &Command) -> &'static str {
         Command::Help => "HELP",
         Command::Xclient(_) => "XCLIENT",
         Command::StartTls => "STARTTLS",
+        Command::Etrn(_) => "ETRN",
         Command::Auth { .. } => "AUTH",
     }
 }

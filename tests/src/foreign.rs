@@ -19,6 +19,11 @@ impl ForeignMta {
         Self::start_with(dir, &[])
     }
 
+    /// On the port that a host without it was found at.
+    pub fn start_at(dir: &Path, port: u16) -> Self {
+        Self::launch(dir, &[], port)
+    }
+
     /// Takes addresses beyond ASCII.
     pub fn start_utf8(dir: &Path) -> Self {
         Self::start_with(dir, &["--smtputf8".to_owned()])
@@ -33,6 +38,10 @@ impl ForeignMta {
 
     fn start_with(dir: &Path, options: &[String]) -> Self {
         let [port] = free_ports();
+        Self::launch(dir, options, port)
+    }
+
+    fn launch(dir: &Path, options: &[String], port: u16) -> Self {
         let maildir = dir.join("foreign");
         let child = Command::new("/usr/bin/python3")
             .args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"])

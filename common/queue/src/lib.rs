@@ -18,6 +18,7 @@
 //! | submit one as any user | [`drop::Letter`] |
 //! | work on the queue | [`Watch`], [`Queue::scan`], [`Queue::claim`], [`Entry`] |
 //! | make mail out of mail | [`Entry::child`], [`Entry::spawn`] |
+//! | have a domain's mail tried now | [`Queue::request_flush`], [`Queue::flush_requests`] |
 //! | look without touching | [`Queue::list`], [`Queue::view`] |
 
 mod adopt;
@@ -34,6 +35,7 @@ mod event;
 mod family;
 mod fields;
 mod file;
+mod flush;
 mod frame;
 mod id;
 mod intake;
@@ -59,6 +61,7 @@ pub use entry::{Announcement, Entry, announce};
 pub use event::{Attempt, Child, Event, Intent, Record, Report};
 pub use family::Spawn;
 pub use file::MAX_RECIPIENTS;
+pub use flush::Flush;
 pub use id::{BadId, QueueId};
 pub use intake::Intake;
 pub use logging::Logging;

@@ -12,6 +12,7 @@ use base::{Doing, Fail, Root, Status, Sysexit};
 use nix::sys::stat::FileStat;
 
 use crate::dir::Dir;
+use crate::flush::FLUSH;
 use crate::id::QueueId;
 use crate::log::Log;
 
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) dirs: Vec<Result<Arc<Dir>, io::ErrorKind>>,
     /// Where commit logs are kept, if that is possible.
     pub(crate) log_dir: Option<Arc<Dir>>,
+    /// Where requests are left, if it is there.
+    pub(crate) flush_dir: Option<Arc<Dir>>,
     /// Ours, if we keep one.
     pub(crate) log: OnceLock<Log>,
     /// One for notes, where we keep none.
@@ -151,10 +154,12 @@ impl Queue {
             .map(|place| open_directory(&path, place))
             .collect::<Result<_, Fail>>()?;
         let log_dir = Dir::open(&path.join(LOG)).ok().map(Arc::new);
+        let flush_dir = Dir::open(&path.join(FLUSH)).ok().map(Arc::new);
         Ok(Self(Arc::new(Inner {
             path,
             dirs,
             log_dir,
+            flush_dir,
             log: OnceLock::new(),
             notes: OnceLock::new(),
             by: program_name(),
@@ -293,13 +298,15 @@ fn make_directories(root: &Root) -> Result<(), Fail> {
         .mode(0o755)
         .create(&spool)
         .doing(|| format!("make directory {}", spool.display()))?;
-    let places = Place::ALL.map(|place| (place.as_str(), place));
-    // The log's is as incoming/ is.
-    for (name, place) in places.into_iter().chain([(LOG, Place::Incoming)]) {
+    let places = Place::ALL.map(|place| (place.as_str(), place.mode(), place.group()));
+    let (mode, group) = (Place::Incoming.mode(), Place::Incoming.group());
+    // smtpd counts the requests.
+    let others = [(LOG, mode, group), (FLUSH, 0o3770, group)];
+    for (name, mode, group) in places.into_iter().chain(others) {
         let path = spool.join(name);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) if !root.is_private() && nix::unistd::geteuid().is_root() => {
-                give_away(&path, place)?;
+                give_away(&path, mode, group)?;
             }
             Ok(()) => (),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
@@ -310,8 +317,8 @@ fn make_directories(root: &Root) -> Result<(), Fail> {
 }
 
 /// Owner, group and mode of an installed system.
-fn give_away(path: &Path, place: Place) -> Result<(), Fail> {
-    let doing = || format!("give {} to yubin:{}", path.display(), place.group());
+fn give_away(path: &Path, mode: u32, group: &str) -> Result<(), Fail> {
+    let doing = || format!("give {} to yubin:{group}", path.display());
     let missing = || {
         Fail::config(format!(
             "{}: no such user or group; make them first",
@@ -321,12 +328,12 @@ fn give_away(path: &Path, place: Place) -> Result<(), Fail> {
     let user = nix::unistd::User::from_name("yubin")
         .doing(doing)?
         .ok_or_else(missing)?;
-    let group = nix::unistd::Group::from_name(place.group())
+    let group = nix::unistd::Group::from_name(group)
         .doing(doing)?
         .ok_or_else(missing)?;
     nix::unistd::chown(path, Some(user.uid), Some(group.gid)).doing(doing)?;
     // After the change of owner, which takes setgid away.
-    std::fs::set_permissions(path, Permissions::from_mode(place.mode())).doing(doing)
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).doing(doing)
 }
 
 /// What this program is called.

@@ -101,7 +101,12 @@ impl Queue {
         Ok(None)
     }
 
-    fn look(&self, place: Place, id: &QueueId, depth: Depth) -> Result<Option<View>, Fail> {
+    pub(crate) fn look(
+        &self,
+        place: Place,
+        id: &QueueId,
+        depth: Depth,
+    ) -> Result<Option<View>, Fail> {
         let dir = self.dir(place)?;
         let doing = || format!("open {}", dir.name(id.as_str()));
         let file = match dir.open_entry(id, OFlag::O_RDONLY) {

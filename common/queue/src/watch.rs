@@ -25,6 +25,7 @@ use crate::queue::{Place, Queue};
 pub struct Watch {
     inotify: Inotify,
     places: Vec<(WatchDescriptor, Place)>,
+    requests: Option<WatchDescriptor>,
 }
 
 /// What was announced since the last look.
@@ -32,6 +33,8 @@ pub struct Watch {
 pub struct Woken {
     /// Each once, oldest id first.
     pub names: Vec<(Place, QueueId)>,
+    /// Somebody asks for a domain's mail: see [`Queue::flush_requests`].
+    pub requests: bool,
     /// Some were lost: scan everything.
     pub overflow: bool,
 }
@@ -57,7 +60,17 @@ impl Watch {
         Ok(Self {
             inotify,
             places: watched,
+            requests: None,
         })
+    }
+
+    /// Watches for requests too.
+    pub fn watch_requests(&mut self, queue: &Queue) -> Result<(), Fail> {
+        let path = queue.flush_path();
+        let mask = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
+        let watched = self.inotify.add_watch(&path, mask);
+        self.requests = Some(watched.doing(|| format!("watch {}", path.display()))?);
+        Ok(())
     }
 
     /// Waits until something was announced, at most for `timeout`; then the answer is empty. A
@@ -67,7 +80,7 @@ impl Watch {
         loop {
             let woken = self.take()?;
             let left = until.saturating_duration_since(Instant::now());
-            if !woken.names.is_empty() || woken.overflow || left.is_zero() {
+            if !woken.names.is_empty() || woken.overflow || woken.requests || left.is_zero() {
                 return Ok(woken);
             }
             // Rounded up, so that the last millisecond is not spent in a busy loop.
@@ -86,7 +99,7 @@ impl Watch {
     /// What was announced until now, without waiting: for callers with a poll of their own.
     pub fn take(&self) -> Result<Woken, Fail> {
         let mut names = BTreeSet::new();
-        let mut overflow = false;
+        let (mut overflow, mut requests) = (false, false);
         loop {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
@@ -96,6 +109,7 @@ impl Watch {
             };
             for event in events {
                 overflow |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                requests |= self.requests == Some(event.wd);
                 let place = self
                     .places
                     .iter()
@@ -109,6 +123,7 @@ impl Watch {
         }
         Ok(Woken {
             names: names.into_iter().collect(),
+            requests,
             overflow,
         })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base::release::Hold;
 use base::{Address, Recipient, ReversePath};
 use net::Control;
-use queue::Lane;
+use queue::{Flush, Lane};
 
 use super::{Connection, Done};
 use crate::access;
@@ -116,6 +116,18 @@ impl Connection {
             Action::AskData => self.ask_doors(Asked::Data, control),
             _ => {}
         }
+    }
+
+    /// qrun is asked by way of the queue.
+    pub(super) fn ask_flush(&mut self, flush: Flush, control: &mut Control<'_, Done>) {
+        let queue = self.shared.queue.clone();
+        control.job(move || {
+            let left = queue.request_flush(&flush);
+            Done::Flush(left.map_err(|fail| {
+                log::error!("{fail}");
+                reply::CANNOT_FLUSH
+            }))
+        });
     }
 
     /// The transaction is over.

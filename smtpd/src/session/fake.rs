@@ -65,6 +65,7 @@ fn terms() -> Terms {
         here: Domain::parse("example.org").unwrap(),
         size_limit: 1000,
         recipient_limit: 3,
+        etrn_domains: Vec::new(),
         hop_limit: 5,
         future_release: WAIT,
         patience: Duration::from_secs(300),
@@ -83,6 +84,19 @@ impl World {
         Self::on(
             Terms {
                 mechanisms,
+                ..terms()
+            },
+            client,
+        )
+    }
+
+    /// Where mail waits for these domains.
+    pub(super) fn keeping_mail_for(domains: &[&str], client: Client) -> Self {
+        let domains = domains.iter().map(|name| Domain::parse(name).unwrap());
+        let etrn_domains = domains.collect();
+        Self::on(
+            Terms {
+                etrn_domains,
                 ..terms()
             },
             client,
@@ -166,6 +180,14 @@ impl World {
                 Action::AskData => {
                     let answer = self.data.clone();
                     self.happen(Input::Data(answer));
+                }
+                Action::AskFlush(_) => {
+                    let answer = if self.full {
+                        Err(reply::CANNOT_FLUSH)
+                    } else {
+                        Ok(())
+                    };
+                    self.happen(Input::Flush(answer));
                 }
                 Action::Forget => self.forgotten += 1,
                 Action::AskSender {

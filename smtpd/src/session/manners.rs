@@ -71,6 +71,7 @@ impl Session {
             | Command::Expn
             | Command::Help
             | Command::StartTls
+            | Command::Etrn(_)
             | Command::Auth { .. } => true,
             Command::Mail(_)
             | Command::Rcpt(_)

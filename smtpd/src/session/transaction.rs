@@ -70,6 +70,9 @@ impl Session {
             }
             // RFC 9422
             text.push_str(&format!("\nLIMITS RCPTMAX={}", self.terms.recipient_limit));
+            if self.flushes() {
+                text.push_str("\nETRN");
+            }
             if self.client.xclient {
                 text.push_str(&format!("\n{}", xclient::KEYWORD));
             }

@@ -6,6 +6,7 @@ use account::Mechanism;
 use base::envelope::{Body as BodyType, Needs, Ret};
 use base::release::Hold;
 use base::{Address, Domain, Recipient, ReversePath};
+use queue::Flush;
 
 use crate::reply::Reply;
 use crate::xclient::Xclient;
@@ -22,6 +23,8 @@ pub(crate) struct Terms {
     pub(crate) hop_limit: usize,
     /// The longest that a submission may be told to wait; zero where that is not offered.
     pub(crate) future_release: Duration,
+    /// Domains whose mail may be asked for (ETRN).
+    pub(crate) etrn_domains: Vec<Domain>,
     /// How long a client may be silent. RFC 5321 4.5.3.2
     pub(crate) patience: Duration,
     /// SASL mechanisms; none where logins are not offered.
@@ -63,6 +66,8 @@ pub(crate) enum Input<'a> {
     Recipient(Verdict),
     /// Answer to [`Action::AskData`].
     Data(Result<(), Reply>),
+    /// Answer to [`Action::AskFlush`].
+    Flush(Result<(), Reply>),
     /// Answer to [`Action::Authenticate`] and [`Action::Respond`].
     Auth(AuthAnswer),
     /// Answer to [`Action::Commit`].
@@ -108,6 +113,8 @@ pub(crate) enum Action {
     },
     /// May the message come?
     AskData,
+    /// Have this domain's mail tried now.
+    AskFlush(Flush),
     /// The transaction is over, whatever came of it.
     Forget,
     Authenticate {

@@ -161,6 +161,11 @@ pub const KEYS: &[Key] = &[
         "domains of other hosts whose mail is taken from everybody",
     ),
     key(
+        "ETRN_DOMAINS",
+        "",
+        "domains whose waiting mail a client may ask for by ETRN, or none; RELAY_DOMAINS",
+    ),
+    key(
         "RELAY_RECIPIENTS",
         "/etc/yubin/relay_recipients",
         "who lives in RELAY_DOMAINS",

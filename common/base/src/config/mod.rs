@@ -81,6 +81,8 @@ pub struct Config {
     pub access_file: PathBuf,
     /// With the domains below them.
     pub relay_domains: Vec<Domain>,
+    /// Whose waiting mail may be asked for (ETRN).
+    pub etrn_domains: Vec<Domain>,
     pub relay_recipients: PathBuf,
     /// In the order in which they are asked.
     pub milters: Vec<Milter>,
@@ -203,6 +205,12 @@ impl Config {
             None if default_relay.is_some() => Direct::None,
             None => Direct::All,
         };
+        let relay_domains = get.list("RELAY_DOMAINS", value::domain)?;
+        let etrn_domains = match get.text("ETRN_DOMAINS").as_deref() {
+            None => relay_domains.clone(),
+            Some("none") => Vec::new(),
+            Some(_) => get.list("ETRN_DOMAINS", value::domain)?,
+        };
         let port = |name| get.one(name, value::port);
         let time = |name| get.one(name, value::duration);
         let rate = |name| get.one(name, value::rate);
@@ -238,7 +246,8 @@ impl Config {
             dnsbl_limit: get.one("DNSBL_LIMIT", dnsbl::limit)?,
             sender_must_be_own: get.one("SENDER_MUST_BE_OWN", value::yes_no)?,
             senders_file: get.one("SENDERS_FILE", |p| Ok(root.path(p)))?,
-            relay_domains: get.list("RELAY_DOMAINS", value::domain)?,
+            relay_domains,
+            etrn_domains,
             relay_recipients: get.one("RELAY_RECIPIENTS", |p| Ok(root.path(p)))?,
             access_file: get.one("ACCESS_FILE", |p| Ok(root.path(p)))?,
             milters: get.one("MILTERS", |list| milter::milters(list, root))?,

@@ -32,8 +32,16 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) id: QueueId,
-    /// It had one and waited for a place: only who was not tried then is to be tried now.
-    pub(crate) again: bool,
+    /// It began then and waited for a place: only who was not tried since is to be tried now.
+    pub(crate) since: Option<SystemTime>,
+}
+
+/// A turn that is under way.
+#[derive(Debug)]
+struct Busy {
+    since: SystemTime,
+    /// What it waited for before.
+    waited_for: Option<NextHop>,
 }
 
 /// Shared by the watcher and the workers.
@@ -49,11 +57,11 @@ pub(crate) struct Board {
 struct State {
     by_time: BTreeSet<(SystemTime, QueueId)>,
     due: HashMap<QueueId, SystemTime>,
-    /// In work; with the destination that they waited for before.
-    busy: HashMap<QueueId, Option<NextHop>>,
-    parked: HashSet<QueueId>,
+    busy: HashMap<QueueId, Busy>,
+    /// Who waits for a place, and since when it is his turn.
+    parked: HashMap<QueueId, SystemTime>,
     /// Of those that are due, who waited for a place before, and where.
-    again: HashMap<QueueId, NextHop>,
+    again: HashMap<QueueId, (NextHop, SystemTime)>,
     /// In a single run: what had its turn.
     tried: HashSet<QueueId>,
     destinations: Destinations<NextHop, QueueId>,
@@ -74,7 +82,7 @@ impl Board {
                 by_time: BTreeSet::new(),
                 due: HashMap::new(),
                 busy: HashMap::new(),
-                parked: HashSet::new(),
+                parked: HashMap::new(),
                 again: HashMap::new(),
                 tried: HashSet::new(),
                 destinations: Destinations::new(),
@@ -100,7 +108,7 @@ impl Board {
             }
             state.schedule(id, SystemTime::UNIX_EPOCH);
         } else if !state.busy.contains_key(&id)
-            && !state.parked.contains(&id)
+            && !state.parked.contains_key(&id)
             && !state.again.contains_key(&id)
         {
             state.schedule(id, due);
@@ -135,14 +143,17 @@ impl Board {
                 (None, Some(&(due, id))) => match due.duration_since(clock) {
                     Err(_) | Ok(Duration::ZERO) => {
                         state.forget(&id);
-                        let waited_for = state.again.remove(&id);
-                        let again = waited_for.is_some();
-                        state.busy.insert(id, waited_for);
+                        let (waited_for, since) = state.again.remove(&id).unzip();
+                        let busy = Busy {
+                            since: since.unwrap_or(clock),
+                            waited_for,
+                        };
+                        state.busy.insert(id, busy);
                         // Whoever watched the clock is busy now: another takes over.
                         if !state.by_time.is_empty() {
                             self.changed.notify_one();
                         }
-                        return Some(Turn { id, again });
+                        return Some(Turn { id, since });
                     }
                     Ok(left) => left,
                 },
@@ -156,22 +167,24 @@ impl Board {
     /// Ends what [`Board::take`] began.
     pub(crate) fn done(&self, id: QueueId, ended: &Ended) {
         let mut state = self.state();
-        let waited_for = state.busy.remove(&id).flatten();
+        let Some(Busy { since, waited_for }) = state.busy.remove(&id) else {
+            return;
+        };
         state.unanswered.remove(&id);
         match ended {
             Ended::Due(due) if !self.once => state.schedule(id, *due),
             Ended::Finished | Ended::Due(_) => (),
             Ended::Waits(destination) => match state.destinations.wait(destination, id) {
-                Some(id) => state.resume(id, destination),
+                Some(id) => state.resume(id, destination, since),
                 None => {
-                    state.parked.insert(id);
+                    state.parked.insert(id, since);
                 }
             },
         }
         // It may have gone elsewhere, or be gone: the place that it was given is another's.
         if let Some(destination) = waited_for {
             for id in state.destinations.pass(&destination) {
-                state.resume(id, &destination);
+                state.unpark(id, &destination);
                 self.changed.notify_one();
             }
         }
@@ -186,13 +199,21 @@ impl Board {
         self.state().destinations.enter(destination, Instant::now())
     }
 
+    /// These are said to be back.
+    pub(crate) fn revive(&self, destinations: &HashSet<NextHop>) {
+        let mut state = self.state();
+        for destination in destinations {
+            state.destinations.revive(destination);
+        }
+    }
+
     pub(crate) fn leave(&self, destination: &NextHop, visit: Visit, backoff: Backoff) {
         let mut state = self.state();
         let freed = state
             .destinations
             .leave(destination, visit, backoff, Instant::now());
         for id in freed {
-            state.resume(id, destination);
+            state.unpark(id, destination);
             self.changed.notify_one();
         }
     }
@@ -263,9 +284,15 @@ impl State {
         self.by_time.insert((due, id));
     }
 
-    fn resume(&mut self, id: QueueId, destination: &NextHop) {
-        self.parked.remove(&id);
-        self.again.insert(id, destination.clone());
+    /// A place is free for one that waited.
+    fn unpark(&mut self, id: QueueId, destination: &NextHop) {
+        if let Some(since) = self.parked.remove(&id) {
+            self.resume(id, destination, since);
+        }
+    }
+
+    fn resume(&mut self, id: QueueId, destination: &NextHop, since: SystemTime) {
+        self.again.insert(id, (destination.clone(), since));
         self.schedule(id, SystemTime::UNIX_EPOCH);
     }
 
@@ -331,14 +358,15 @@ mod tests {
         while board.enter(&there()) == Entrance::Open {
             open += 1;
         }
-        let a = id();
+        let (a, began) = (id(), SystemTime::now());
         board.announce(a, SystemTime::UNIX_EPOCH);
         assert_eq!(board.take().map(|turn| turn.id), Some(a));
         board.done(a, &Ended::Waits(there()));
         board.announce(a, SystemTime::UNIX_EPOCH);
         assert!(board.state().by_time.is_empty());
         board.leave(&there(), Visit::Reached, BACKOFF);
-        assert_eq!(board.take(), Some(Turn { id: a, again: true }));
+        let turn = board.take().unwrap();
+        assert!(turn.id == a && turn.since.is_some_and(|since| since >= began));
         (1..open).for_each(|_| board.leave(&there(), Visit::Unknown, BACKOFF));
         board.done(a, &Ended::Waits(there()));
         assert_eq!(board.take().map(|turn| turn.id), Some(a));

@@ -104,6 +104,13 @@ impl<D: Hash + Eq + Clone, P> Destinations<D, P> {
         Entrance::Open
     }
 
+    /// Somebody says that it is back: whoever comes first finds out.
+    pub(crate) fn revive(&mut self, destination: &D) {
+        if let Some(known) = self.known.get_mut(destination) {
+            known.dead = None;
+        }
+    }
+
     /// Ends what [`Entrance::Open`] began; gives who may be tried next.
     pub(crate) fn leave(
         &mut self,
@@ -214,6 +221,10 @@ mod tests {
         assert_eq!(all.enter(&"a", now), dead(120));
         now += Duration::from_secs(120);
         assert_eq!(all.enter(&"a", now), Entrance::Open);
+        all.leave(&"a", gone(), BACKOFF, now);
+        all.revive(&"a");
+        assert_eq!(all.enter(&"a", now), Entrance::Open);
+        assert_eq!(all.enter(&"a", now), Entrance::Full);
         all.leave(&"a", Visit::Reached, BACKOFF, now);
         assert_eq!(all.enter(&"a", now), Entrance::Open);
         assert_eq!(all.enter(&"a", now), Entrance::Open);

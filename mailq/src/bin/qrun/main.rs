@@ -7,6 +7,7 @@ mod content;
 mod destinations;
 #[cfg(test)]
 mod fake;
+mod flush;
 mod intake;
 mod mail;
 mod needs;

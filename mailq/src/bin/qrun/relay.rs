@@ -31,7 +31,8 @@ pub(crate) struct Relay<'a> {
     world: &'a World,
     board: &'a Board,
     entry: Box<Entry>,
-    again: bool,
+    /// When the turn began that goes on.
+    since: Option<SystemTime>,
     now: SystemTime,
     /// When what is deferred now is tried again.
     next: SystemTime,
@@ -63,8 +64,13 @@ struct Settled {
 }
 
 impl<'a> Relay<'a> {
-    /// `again`: the same turn goes on, for those who waited for a place.
-    pub(crate) fn new(world: &'a World, board: &'a Board, entry: Box<Entry>, again: bool) -> Self {
+    /// `since`: the turn that began then goes on, for those who waited for a place.
+    pub(crate) fn new(
+        world: &'a World,
+        board: &'a Board,
+        entry: Box<Entry>,
+        since: Option<SystemTime>,
+    ) -> Self {
         let now = SystemTime::now();
         let random = getrandom::u32().unwrap_or(0);
         let next = world.backoff.next(entry.ready_at(), now, random);
@@ -72,7 +78,7 @@ impl<'a> Relay<'a> {
             world,
             board,
             entry,
-            again,
+            since,
             now,
             next,
             signatures: None,
@@ -154,16 +160,15 @@ impl<'a> Relay<'a> {
         Ok(plan)
     }
 
-    /// Whether a recipient was tried before the entry waited for a place elsewhere.
+    /// Whether a recipient was tried in this turn, before the entry waited for a place elsewhere.
     fn had_its_turn(&self, stands: &Stands) -> bool {
-        let Stands::Pending {
-            last: Some((at, _)),
-        } = stands
-        else {
-            return false;
+        let last = match stands {
+            Stands::Pending { last } => last.as_ref().map(|(at, _)| *at),
+            _ => None,
         };
-        let since = self.now.duration_since(*at).unwrap_or_default();
-        self.again && since < self.world.backoff.min
+        self.since
+            .zip(last)
+            .is_some_and(|(since, last)| last >= since)
     }
 
     /// Records what is deferred, tells the sender what failed, and lets the entry go or wait.
@@ -183,7 +188,7 @@ impl<'a> Relay<'a> {
         }
         // What was deferred earlier in this turn has its time already.
         let due = match self.entry.due() {
-            due if self.again && due > self.now => due,
+            due if self.since.is_some() && due > self.now => due,
             _ => self.next,
         };
         self.entry.set_due(due)?;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +17,7 @@ use queue::{Claim, Intake, Lane, Place, Queue, Watch, Woken};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::board::{Board, Ended, Turn};
+use crate::flush;
 use crate::intake;
 use crate::relay::Relay;
 use crate::world::World;
@@ -113,7 +114,14 @@ impl Runner {
                 Err(fail) => break Err(fail.while_doing("take in submissions")),
             }
         };
+        let asked = self.queue.flush_requests()?;
+        let queue = self.queue.clone();
         self.relay_once()?;
+        // All was tried.
+        for flush in asked {
+            queue.begin_flush(&flush)?;
+            queue.end_flush(&flush)?;
+        }
         taken
     }
 
@@ -143,10 +151,16 @@ impl Runner {
         for n in 0..WORKERS {
             self.worker(n)?;
         }
-        let runner = Arc::clone(&self);
-        thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || runner.watch())
+        let (ask, asked) = mpsc::sync_channel(1);
+        // What was asked for while nobody ran the queue.
+        ask.try_send(()).ok();
+        let (runner, flusher) = (Arc::clone(&self), Arc::clone(&self));
+        let named = |name: &str| thread::Builder::new().name(name.into());
+        named("watch")
+            .spawn(move || runner.watch(&ask))
+            .doing(|| "start a thread")?;
+        named("flush")
+            .spawn(move || flush::serve(&flusher.queue, &flusher.board, || flusher.world(), &asked))
             .doing(|| "start a thread")?;
         log::info!("running the queue in {}", self.queue.path().display());
         while signals.wait()? == Signal::Reload {
@@ -212,11 +226,11 @@ impl Runner {
                 }
                 // What another runner has just tried is not ours to try again.
                 let due = entry.due();
-                if self.mode == Mode::Daemon && !turn.again && due > SystemTime::now() {
+                if self.mode == Mode::Daemon && turn.since.is_none() && due > SystemTime::now() {
                     return Ok(Ended::Due(due));
                 }
                 let world = self.world();
-                Relay::new(&world, &self.board, entry, turn.again).run()
+                Relay::new(&world, &self.board, entry, turn.since).run()
             }
             Claim::Busy => Ok(Ended::Due(SystemTime::now() + SOON)),
             // Damaged is in the log already.
@@ -242,12 +256,18 @@ impl Runner {
         Ok(taken.accepted.len() >= PER_USER)
     }
 
-    /// The watcher's life.
-    fn watch(&self) {
+    /// What wakes the watcher up, where that is to be had.
+    fn start_watch(&self) -> Option<Watch> {
         let places = [Place::Drop, Place::Relay];
-        let watch = Watch::start(&self.queue, &places)
-            .map_err(|fail| log::warn!("{fail}; looking every {} s instead", LOOK.as_secs()))
-            .ok();
+        let warn = |fail| log::warn!("{fail}; looking every {} s instead", LOOK.as_secs());
+        let mut watch = Watch::start(&self.queue, &places).map_err(warn).ok()?;
+        watch.watch_requests(&self.queue).unwrap_or_else(warn);
+        Some(watch)
+    }
+
+    /// The watcher's life. `asked` wakes up who looks for requests.
+    fn watch(&self, asked: &mpsc::SyncSender<()>) {
+        let watch = self.start_watch();
         let mut intake = self.intake();
         let (mut next_scan, mut next_look) = (Instant::now(), Instant::now());
         while !self.board.is_stopping() {
@@ -270,6 +290,10 @@ impl Runner {
             let woken = self.wait(watch.as_ref(), wait);
             if woken.overflow {
                 next_scan = Instant::now();
+            }
+            if woken.requests {
+                // One that is awake, or has ended, needs no waking.
+                asked.try_send(()).ok();
             }
             if woken.overflow || woken.names.iter().any(|(place, _)| *place == Place::Drop) {
                 next_look = Instant::now();

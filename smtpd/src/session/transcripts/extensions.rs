@@ -1,5 +1,5 @@
 //! What may only be said where it was announced, and what it changes: SMTPUTF8, REQUIRETLS,
-//! FUTURERELEASE.
+//! FUTURERELEASE, ETRN.
 
 use super::*;
 
@@ -153,6 +153,86 @@ fn nobody_else_may() {
         "
         C: MAIL FROM:<ann@example.org> HOLDFOR=60
         S: 530 5.7.0 Authentication required
+        ",
+    );
+}
+
+/// RFC 1985 5
+#[test]
+fn a_domains_mail_may_be_asked_for() {
+    let mut world = World::keeping_mail_for(&["far.example"], client());
+    let hello = HELLO.replace("RCPTMAX=3\n", "RCPTMAX=3\n    S: 250-ETRN\n");
+    world.play(
+        "
+        S: 220 mx.example.org ESMTP yubin
+        C: ETRN far.example
+        S: 503 5.5.1 Say EHLO or HELO first
+        ",
+    );
+    world.play(
+        hello
+            .split_once('\n')
+            .unwrap()
+            .1
+            .split_once('\n')
+            .unwrap()
+            .1,
+    );
+    world.play(
+        "
+        C: ETRN far.example
+        S: 250 2.0.0 OK, queuing for node <far.example> started
+        C: etrn @Deep.Far.example.
+        S: 250 2.0.0 OK, queuing for node <@deep.far.example> started
+        C: ETRN example.org
+        S: 459 4.7.1 Node <example.org> not allowed: no mail is kept for it here
+        C: ETRN @example
+        S: 459 4.7.1 Node <@example> not allowed: no mail is kept for it here
+        C: ETRN #far.example
+        S: 459 4.7.1 Node <#far.example> not allowed: no such queue
+        C: ETRN
+        S: 501 5.5.4 Syntax error in parameters
+        C: ETRN ../relay
+        S: 501 5.5.4 Syntax error in parameters
+        C: MAIL FROM:<a@x.net>
+        S: 250 2.1.0 Ok
+        C: ETRN far.example
+        S: 503 5.5.1 ETRN not allowed in a mail transaction
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: RSET
+        S: 250 2.0.0 Ok
+        ",
+    );
+    world.full = true;
+    world.play(
+        "
+        C: ETRN far.example
+        S: 458 4.3.0 <far.example>: Unable to queue messages, try again later
+        C: NOOP
+        S: 250 2.0.0 Ok
+        ",
+    );
+}
+
+#[test]
+fn where_no_mail_waits_there_is_no_etrn() {
+    play(
+        "
+        C: ETRN example.org
+        S: 502 5.5.1 Not offered here
+        ",
+    );
+    let submission = Client {
+        submission: true,
+        ..client()
+    };
+    let mut world = World::keeping_mail_for(&["far.example"], submission);
+    world.play(HELLO);
+    world.play(
+        "
+        C: ETRN far.example
+        S: 502 5.5.1 Not offered here
         ",
     );
 }
