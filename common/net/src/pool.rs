@@ -1,12 +1,14 @@
 //! A small pool of threads for work that blocks: files, syncs, locks. Threads are started when
-//! there is work for them, so a daemon at rest has none.
+//! there is work for them, so a daemon at rest has none. Who fell idle last is woken first: his
+//! memory is warm, and those who are not needed any more end.
 //!
 //! The queue needs no bound of its own: a session has few jobs under way, and sessions are bounded.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,14 +22,14 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     most: usize,
     state: Mutex<State>,
-    wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     workers: usize,
-    idle: usize,
+    /// Those who sleep and whom nobody has called yet.
+    idle: Vec<Thread>,
 }
 
 impl Pool {
@@ -36,7 +38,6 @@ impl Pool {
         Self(Arc::new(Shared {
             most: most.max(1),
             state: Mutex::new(State::default()),
-            wake: Condvar::new(),
         }))
     }
 
@@ -44,22 +45,18 @@ impl Pool {
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         state.jobs.push_back(Box::new(job));
-        if state.idle >= state.jobs.len() {
+        if let Some(sleeper) = state.idle.pop() {
             drop(state);
-            self.0.wake.notify_one();
-            return;
+            return sleeper.unpark();
         }
         if state.workers >= self.0.most {
             // Who is at work looks again.
-            if state.idle > 0 {
-                self.0.wake.notify_one();
-            }
             return;
         }
         state.workers = state.workers.saturating_add(1);
         drop(state);
         let shared = Arc::clone(&self.0);
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name("pool".into())
             .spawn(move || shared.work());
         if let Err(e) = started {
@@ -102,16 +99,20 @@ impl Shared {
                 state = self.lock();
                 continue;
             }
-            state.idle = state.idle.saturating_add(1);
-            let (guard, waited) = self
-                .wake
-                .wait_timeout(state, LINGER)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            state.idle = state.idle.saturating_sub(1);
-            if waited.timed_out() && state.jobs.is_empty() {
-                state.workers = state.workers.saturating_sub(1);
-                return;
+            let me = thread::current();
+            let id = me.id();
+            state.idle.push(me);
+            drop(state);
+            let since = Instant::now();
+            thread::park_timeout(LINGER);
+            state = self.lock();
+            // Not called: the time is over, or nothing was meant.
+            if let Some(at) = state.idle.iter().position(|sleeper| sleeper.id() == id) {
+                state.idle.remove(at);
+                if state.jobs.is_empty() && since.elapsed() >= LINGER {
+                    state.workers = state.workers.saturating_sub(1);
+                    return;
+                }
             }
         }
     }
