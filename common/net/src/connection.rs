@@ -35,6 +35,15 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 
+/// What an event of the kernel says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer sends no more, or the connection is broken.
+    pub(crate) ended: bool,
+}
+
 /// How the bytes go over the socket.
 enum Crypt {
     Plain,
@@ -66,6 +75,8 @@ pub(crate) struct Io {
     input_limit: usize,
     readable: bool,
     writable: bool,
+    /// The kernel has the peer's end, or an error, behind what is to be read: there is no other event.
+    end_in_sight: bool,
     ended: bool,
     eof_told: bool,
     paused: bool,
@@ -120,6 +131,7 @@ impl Io {
             input_limit: INPUT_LIMIT,
             readable: true,
             writable: true,
+            end_in_sight: false,
             ended: false,
             eof_told: false,
             paused: false,
@@ -233,9 +245,10 @@ impl Io {
 
     // What the loop asks for.
 
-    pub(crate) fn note_ready(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
+    pub(crate) fn note_ready(&mut self, ready: Ready) {
+        self.readable |= ready.readable || ready.ended;
+        self.writable |= ready.writable || ready.ended;
+        self.end_in_sight |= ready.ended;
     }
 
     /// Ends it, for the first of several reasons.
@@ -454,7 +467,11 @@ impl Io {
         };
         match got {
             Ok(0) => self.ended = true,
-            Ok(n) => self.input.push(scratch.get(..n).unwrap_or_default()),
+            Ok(n) => {
+                // Less than there was room for: that was all (epoll(7)), and what comes is an event.
+                self.readable = n == scratch.len() || self.end_in_sight;
+                self.input.push(scratch.get(..n).unwrap_or_default());
+            }
             Err(e) => return self.note_unread(e),
         }
         true

@@ -29,7 +29,7 @@ use turn::{Session, Tools};
 
 use crate::activate::{Accepted, Sockets, notify, watchdog};
 use crate::caps::Caps;
-use crate::connection::Expired;
+use crate::connection::{Expired, Ready};
 use crate::pool::Pool;
 use crate::protocol::{Answers, Closed, Key, Protocol};
 use crate::timer::Timers;
@@ -238,8 +238,11 @@ where
                     Token(n) if n >= FIRST_KNOCK => self.heed_knock(n - FIRST_KNOCK),
                     Token(n) => self.note(
                         n - FIRST_CONNECTION,
-                        event.is_readable() || event.is_read_closed() || event.is_error(),
-                        event.is_writable() || event.is_write_closed() || event.is_error(),
+                        Ready {
+                            readable: event.is_readable(),
+                            writable: event.is_writable() || event.is_write_closed(),
+                            ended: event.is_read_closed() || event.is_error(),
+                        },
                     ),
                 }
             }
@@ -299,14 +302,14 @@ where
     }
 
     /// An event of a connection (even) or of its attached socket (odd).
-    fn note(&mut self, n: usize, readable: bool, writable: bool) {
+    fn note(&mut self, n: usize, ready: Ready) {
         let Some(session) = self.connections.get_mut(n / 2) else {
             return;
         };
         if n.is_multiple_of(2) {
-            session.io.note_ready(readable, writable);
+            session.io.note_ready(ready);
         } else {
-            session.io.note_side_ready(readable, writable);
+            session.io.note_side_ready(ready);
         }
         if !session.queued {
             session.queued = true;

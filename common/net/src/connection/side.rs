@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use mio::Interest;
 
-use super::{HIGH_WATER, Io, note_written};
+use super::{HIGH_WATER, Io, Ready, note_written};
 use crate::buffer::Buffer;
 
 /// The attached socket.
@@ -59,10 +59,10 @@ impl Io {
         self.side.as_ref().map_or(0, |side| side.output.len())
     }
 
-    pub(crate) fn note_side_ready(&mut self, readable: bool, writable: bool) {
+    pub(crate) fn note_side_ready(&mut self, ready: Ready) {
         if let Some(side) = &mut self.side {
-            side.readable |= readable;
-            side.writable |= writable;
+            side.readable |= ready.readable || ready.ended;
+            side.writable |= ready.writable || ready.ended;
         }
     }
 
