@@ -68,6 +68,8 @@ fn run(args: &[OsString]) -> Result<ExitCode, Fail> {
 /// Everything that can fail before the first byte is served, in this order, so that a bad flag,
 /// file or socket is reported on stderr and nothing is opened after privileges are gone.
 fn start(opts: &Opts) -> Result<ExitCode, Fail> {
+    // What it writes is for its group too, and for nobody else.
+    nix::sys::stat::umask(nix::sys::stat::Mode::S_IRWXO);
     let root = Root::from_env();
     let conf = Config::load(&root, opts.config.as_deref())?;
     let acceptor = Acceptor::configured(&conf)?;
