@@ -71,6 +71,8 @@ struct State {
     untold: usize,
     /// Something in the queue wants no company.
     urgent: bool,
+    /// The last batch had more than one record.
+    company: bool,
     free: Vec<Segment>,
     full: Vec<Full>,
     /// Full segments that the keeper has in hand.

@@ -42,6 +42,7 @@ impl Log {
     /// A few batches; what comes after them is the writer's.
     pub(super) fn lead(&self) {
         for _ in 0..ROUNDS {
+            self.let_others_come();
             if !self.write_batch() {
                 return;
             }
@@ -49,6 +50,14 @@ impl Log {
         let mut state = self.lock();
         state.pen_taken = false;
         self.0.pending.notify_one();
+    }
+
+    /// Where the last batch had company, more of it is on its way: the sync that it then shares costs
+    /// more than the moment in which who can run does.
+    fn let_others_come(&self) {
+        if self.lock().company {
+            std::thread::yield_now();
+        }
     }
 
     /// The writer's life: what waits for company, what leaders leave, and what is to be closed.
@@ -143,6 +152,7 @@ impl Log {
             thens.push(then);
         }
         state.urgent &= !state.queue.is_empty();
+        state.company = thens.len() > 1;
         Some((records, thens, close))
     }
 
