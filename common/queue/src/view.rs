@@ -1,7 +1,6 @@
 //! The queue as mailq shows it: read without locks, in the knowledge that everything may change or
 //! vanish while one looks.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::time::SystemTime;
@@ -60,19 +59,21 @@ impl Queue {
         Ok(all)
     }
 
-    /// The same, one by one, until `with` has enough: of a large queue no more than the ids of one
-    /// place are held.
+    /// The same, one by one, until `with` has enough: of a large queue no more than the ids are held.
+    /// What moves on while one looks is shown once.
     pub fn each(&self, mut with: impl FnMut(View) -> bool) -> Result<(), Fail> {
-        let mut dropped = HashSet::new();
+        // Of each place, in order.
+        let mut shown: Vec<Vec<QueueId>> = Vec::new();
         for place in Place::ALL {
             let mut ids = Vec::new();
             self.dir(place)?.ids(|id| ids.push(id))?;
             ids.sort_unstable();
+            let mut here = Vec::new();
             for id in ids {
                 // What is being taken in lies in drop/ and in its lane for a moment.
                 let again = match place {
                     Place::Drop => self.find(&id)?.is_some(),
-                    _ => dropped.contains(&id),
+                    _ => shown.iter().any(|ids| ids.binary_search(&id).is_ok()),
                 };
                 if again {
                     continue;
@@ -80,13 +81,12 @@ impl Queue {
                 let Some(view) = self.look(place, &id, Depth::Skim)? else {
                     continue;
                 };
-                if place == Place::Drop {
-                    dropped.insert(id);
-                }
+                here.push(id);
                 if !with(view) {
                     return Ok(());
                 }
             }
+            shown.push(here);
         }
         Ok(())
     }
@@ -218,6 +218,23 @@ mod tests {
     use crate::queue::tests::{claimed, put, scratch};
     use crate::state::Outcome;
     use base::Status;
+
+    #[test]
+    fn what_is_put_on_hold_while_one_looks_is_shown_once() {
+        let (_dir, queue) = scratch();
+        let id = put(&queue, Lane::Local, b"x");
+        let name = |place: &str| queue.path().join(place).join(id.as_str());
+        let mut seen = 0;
+        queue
+            .each(|view| {
+                assert_eq!((view.id, view.place), (id, Place::Local));
+                std::fs::rename(name("local"), name("hold")).unwrap();
+                seen += 1;
+                true
+            })
+            .unwrap();
+        assert_eq!(seen, 1);
+    }
 
     #[test]
     fn shows_recipients_reasons_and_who_is_at_it() {
