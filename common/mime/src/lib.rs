@@ -7,6 +7,7 @@
 //! beside it. Lines may end in CRLF or in LF.
 
 pub mod address;
+pub mod binary;
 pub mod charset;
 pub mod compose;
 pub mod content;

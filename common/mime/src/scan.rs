@@ -3,8 +3,9 @@
 //! No recursion and no look back: time is linear, memory is bounded by the limits of `structure`,
 //! however large the message is and in whatever pieces it comes.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
+use crate::binary;
 use crate::content::{Content, MAX_HEADER};
 use crate::structure::{MAX_DEPTH, MAX_PARTS, Part, Structure};
 
@@ -45,6 +46,10 @@ pub struct Builder {
     /// What has come of a line that has not ended, up to [`MAX_LINE`]; and its whole length.
     partial: Vec<u8>,
     partial_length: u64,
+    /// The last octet that came.
+    last: u8,
+    /// Only CRLF ends a line.
+    strict: bool,
 }
 
 /// What the lines belong to.
@@ -78,36 +83,62 @@ impl Builder {
             kept: 0,
             partial: Vec::new(),
             partial_length: 0,
+            last: 0,
+            strict: false,
         };
         builder.begin(None);
         builder
+    }
+
+    /// For a message that may have binary parts (RFC 3030): an LF alone ends no line.
+    pub fn strict() -> Self {
+        Self {
+            strict: true,
+            ..Self::new()
+        }
     }
 
     /// The next octets of the message.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let end = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
-            let (line, after) = rest.split_at(end.min(rest.len()));
+            let end = self.line_ends(rest);
+            let (line, after) = rest.split_at(end.map_or(rest.len(), |(end, _)| end));
             rest = after;
-            if self.partial_length == 0 && line.ends_with(b"\n") {
-                self.line(line, length(line));
+            self.last = line.last().copied().unwrap_or(self.last);
+            if let Some((_, line_end)) = end
+                && self.partial_length == 0
+            {
+                self.line(line, length(line), line_end);
                 continue;
             }
             let room = self.limit().saturating_sub(self.partial.len());
             self.partial
                 .extend_from_slice(line.get(..line.len().min(room)).unwrap_or_default());
             self.partial_length += length(line);
-            if line.ends_with(b"\n") {
-                self.flush();
+            if let Some((_, line_end)) = end {
+                self.flush(line_end);
             }
         }
     }
 
-    fn flush(&mut self) {
+    /// Behind the first line end, and how long that is.
+    fn line_ends(&self, rest: &[u8]) -> Option<(usize, u64)> {
+        let ends = memchr_iter(b'\n', rest).map(|newline| {
+            let before = match newline.checked_sub(1) {
+                Some(before) => rest.get(before).copied(),
+                None => Some(self.last).filter(|_| self.partial_length > 0),
+            };
+            (newline + 1, 1 + u64::from(before == Some(b'\r')))
+        });
+        let mut ends = ends.filter(|(_, line_end)| !self.strict || *line_end == 2);
+        ends.next()
+    }
+
+    fn flush(&mut self, line_end: u64) {
         let line = std::mem::take(&mut self.partial);
         let length = std::mem::take(&mut self.partial_length);
-        self.line(&line, length);
+        self.line(&line, length, line_end);
     }
 
     /// How much of a line matters.
@@ -138,14 +169,8 @@ impl Builder {
         self.state = State::Header(index);
     }
 
-    /// One line; `text` may be less than its whole `length`.
-    fn line(&mut self, text: &[u8], length: u64) {
-        let line_end = match text {
-            [.., b'\r', b'\n'] => 2,
-            [.., b'\n'] => 1,
-            // Of a long line the end was not kept.
-            _ => u64::from(length > text.len() as u64),
-        };
+    /// One line; `text` may be less than its whole `length`. `line_end` is 0 at the end of the message.
+    fn line(&mut self, text: &[u8], length: u64, line_end: u64) {
         if text.starts_with(b"--")
             && length == text.len() as u64
             && let Some((level, closing)) = self.delimiter(text)
@@ -160,7 +185,7 @@ impl Builder {
             let room = MAX_HEADER.saturating_sub(self.header.len());
             self.header
                 .extend_from_slice(text.get(..text.len().min(room)).unwrap_or_default());
-            if matches!(text, b"\n" | b"\r\n") {
+            if line_end == length {
                 self.header_ends(part);
             }
         }
@@ -247,7 +272,10 @@ impl Builder {
         };
         part.header.end = self.at;
         part.body = self.at..self.at;
-        part.content = Content::read(&self.header, digest);
+        part.content = match self.strict {
+            true => Content::read(&binary::tidied(&self.header), digest),
+            false => Content::read(&self.header, digest),
+        };
         let is_message =
             part.parent.is_none() || self.open.last().is_some_and(|o| o.boundary.is_empty());
         if is_message && self.kept + self.header.len() <= MAX_KEPT {
@@ -287,9 +315,24 @@ impl Builder {
     }
 
     /// The message has ended.
-    pub fn finish(mut self) -> Structure {
+    pub fn finish(self) -> Structure {
+        let mut parts = self.parts();
+        for part in &mut parts {
+            let needs_parts = part.content.is_multipart() || part.content.is_message();
+            if needs_parts && part.children.is_empty() {
+                part.content.set_type("TEXT", "PLAIN");
+                part.content
+                    .parameters
+                    .retain(|p| p.name.eq_ignore_ascii_case(b"charset"));
+            }
+        }
+        Structure { parts }
+    }
+
+    /// The same, with the types that the parts have by their headers.
+    pub(crate) fn parts(mut self) -> Vec<Part> {
         if self.partial_length > 0 {
-            self.flush();
+            self.flush(0);
         }
         if let State::Header(part) = self.state {
             self.set_header(part);
@@ -302,16 +345,7 @@ impl Builder {
         if let State::Leaf(part) = self.state {
             self.end_body(part, 0);
         }
-        for part in &mut self.parts {
-            let needs_parts = part.content.is_multipart() || part.content.is_message();
-            if needs_parts && part.children.is_empty() {
-                part.content.set_type("TEXT", "PLAIN");
-                part.content
-                    .parameters
-                    .retain(|p| p.name.eq_ignore_ascii_case(b"charset"));
-            }
-        }
-        Structure { parts: self.parts }
+        self.parts
     }
 }
 
