@@ -2,10 +2,12 @@
 //! threads may hold it, one for each mailbox it goes to; the last one done concludes it.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use base::{Address, Doing, Fail, Status};
+use base::envelope::Body;
+use base::{Address, Doing, Fail, ReversePath, Status};
+use mime::binary::{Converter, Plan};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use queue::{Announcement, Attempt, Entry, Event, Intent, QueueId};
 
@@ -48,19 +50,20 @@ impl Message {
         }
     }
 
-    /// The message as it goes into a mailbox.
+    /// The message as it goes into a mailbox: by lines, whatever it came by.
     pub(crate) fn letter(&self, to: &Address) -> Result<File, Fail> {
         let inner = self.inner();
         let entry = inner.entry()?;
         let copy = || -> io::Result<File> {
             let mut content = entry.content();
-            let head = Head::read(&mut content)?;
-            let mut file = File::from(memfd_create(c"message", MFdFlags::MFD_CLOEXEC)?);
-            file.write_all(&head.with_trace(&entry.envelope().reverse_path, to))?;
-            content.seek(SeekFrom::Start(head.length()))?;
-            io::copy(&mut content, &mut file)?;
-            file.rewind()?;
-            Ok(file)
+            let from = &entry.envelope().reverse_path;
+            match entry.envelope().body {
+                Body::SevenBit | Body::EightBitMime => traced(content, from, to),
+                Body::Binary => {
+                    let plan = Plan::of(&mut content)?;
+                    traced(Converter::new(&plan, content), from, to)
+                }
+            }
         };
         copy().doing(|| format!("copy message {}", self.id))
     }
@@ -120,6 +123,16 @@ impl Message {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A copy of a message with our trace fields.
+fn traced(mut content: impl Read, from: &ReversePath, to: &Address) -> io::Result<File> {
+    let head = Head::read(&mut content)?;
+    let mut file = File::from(memfd_create(c"message", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&head.with_trace(from, to))?;
+    io::copy(&mut content, &mut file)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 impl Inner {

@@ -40,6 +40,8 @@ pub(crate) enum Framing {
     Dot,
     /// BDAT: by counted octets. [`Body::finish`] is called behind the last.
     Chunks,
+    /// The same for BINARYMIME: behind the header any octet means itself, and nothing has lines.
+    Binary,
 }
 
 /// The decoder of one message's content.
@@ -82,6 +84,10 @@ impl Body {
         while let Some((&first, after)) = rest.split_first() {
             match (self.at, first) {
                 (At::End, _) => break,
+                (At::Start, _) if self.framing == Framing::Binary && self.hops.header_over => {
+                    self.emit(rest, out);
+                    return input.len();
+                }
                 (At::Start, b'.') if self.framing == Framing::Dot => self.at = At::Dot,
                 (At::Dot, b'\r') => self.at = At::DotCr,
                 (At::DotCr, b'\n') => self.at = At::End,

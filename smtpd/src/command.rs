@@ -1,5 +1,5 @@
 //! The grammar of commands: RFC 5321 4.1, with the parameters of RFC 1870 (SIZE), RFC 6152 (BODY),
-//! RFC 1985 (ETRN), RFC 3030 (BDAT), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 4954
+//! RFC 1985 (ETRN), RFC 3030 (BDAT, BINARYMIME), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 4954
 //! (AUTH), RFC 6531 (SMTPUTF8) and RFC 8689 (REQUIRETLS). On nom, on bytes, one line without its CRLF.
 //!
 //! A [`Command`] that exists is well-formed; whether it is in order is the session's question.
@@ -358,11 +358,12 @@ fn etrn(rest: &[u8]) -> Result<Node, Reply> {
     }
 }
 
-/// `body-value = "7BIT" / "8BITMIME"`, RFC 6152 2
+/// `body-value = "7BIT" / "8BITMIME" / "BINARYMIME"`, RFC 6152 2, RFC 3030 3
 fn body_value(value: &str) -> Result<Body, Reply> {
     match value.to_ascii_uppercase().as_str() {
         "7BIT" => Ok(Body::SevenBit),
         "8BITMIME" => Ok(Body::EightBitMime),
+        "BINARYMIME" => Ok(Body::Binary),
         _ => Err(reply::BAD_SYNTAX),
     }
 }
@@ -435,6 +436,16 @@ mod tests {
             (
                 "mail from: <Smith@bar.com>  ",
                 mail_from(Some(full("Smith@bar.com"))),
+            ),
+            (
+                "MAIL FROM:<> BODY=BinaryMime",
+                match mail_from(None) {
+                    Command::Mail(mail) => Command::Mail(Mail {
+                        body: Body::Binary,
+                        ..mail
+                    }),
+                    other => other,
+                },
             ),
             ("MAIL FROM:<>", mail_from(None)),
             ("MAIL FROM:<root>", mail_from(Some(local("root")))),
@@ -591,7 +602,7 @@ mod tests {
             ("MAIL FROM:<a@b> SIZE=x", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> SIZE", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> SIZE=1 SIZE=2", &reply::BAD_SYNTAX),
-            ("MAIL FROM:<a@b> BODY=BINARYMIME", &reply::BAD_SYNTAX),
+            ("MAIL FROM:<a@b> BODY=9BIT", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> =", &reply::BAD_SYNTAX),
             ("MAIL FROM:<a@b> FOO=1", &reply::UNKNOWN_PARAMETER),
             ("MAIL FROM:<a@b> REQUIRETLS=yes", &reply::BAD_SYNTAX),

@@ -317,6 +317,12 @@ pub(crate) const BDAT_HAS_BEGUN: Reply = Reply::new(
     Status::new(5, 5, 1),
     "The message is coming by BDAT, go on or say RSET",
 );
+/// RFC 3030 3
+pub(crate) const BINARY_BY_BDAT: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "BINARYMIME comes by BDAT, not by DATA",
+);
 pub(crate) const MAIL_FIRST: Reply = Reply::new(503, Status::new(5, 5, 1), "MAIL first");
 pub(crate) const NESTED_MAIL: Reply = Reply::new(
     503,

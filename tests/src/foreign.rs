@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use crate::host::{feed, free_ports};
 use crate::wait_for;
 
+const MAILBOX: &str = "aiosmtpd.handlers.Mailbox";
+
 /// aiosmtpd on a port of its own, which puts what it gets into a Maildir.
 pub struct ForeignMta {
     pub port: u16,
@@ -19,9 +21,32 @@ impl ForeignMta {
         Self::start_with(dir, &[])
     }
 
+    /// Keeps messages as they came, without fields of its own.
+    pub fn start_raw(dir: &Path) -> Self {
+        let module = "
+import itertools, os
+class Raw:
+    def __init__(self, dir):
+        self.dir = os.path.join(dir, 'new')
+        self.names = itertools.count()
+        os.makedirs(self.dir)
+    @classmethod
+    def from_cli(cls, parser, *args):
+        return cls(args[0])
+    async def handle_DATA(self, server, session, envelope):
+        path = os.path.join(self.dir, str(next(self.names)))
+        with open(self.dir + '.tmp', 'wb') as f: f.write(envelope.original_content)
+        os.rename(self.dir + '.tmp', path)
+        return '250 OK'
+";
+        std::fs::write(dir.join("raw_mta.py"), module).unwrap();
+        let [port] = free_ports();
+        Self::launch(dir, "raw_mta.Raw", &[], port)
+    }
+
     /// On the port that a host without it was found at.
     pub fn start_at(dir: &Path, port: u16) -> Self {
-        Self::launch(dir, &[], port)
+        Self::launch(dir, MAILBOX, &[], port)
     }
 
     /// Takes addresses beyond ASCII.
@@ -38,13 +63,14 @@ impl ForeignMta {
 
     fn start_with(dir: &Path, options: &[String]) -> Self {
         let [port] = free_ports();
-        Self::launch(dir, options, port)
+        Self::launch(dir, MAILBOX, options, port)
     }
 
-    fn launch(dir: &Path, options: &[String], port: u16) -> Self {
+    fn launch(dir: &Path, handler: &str, options: &[String], port: u16) -> Self {
         let maildir = dir.join("foreign");
         let child = Command::new("/usr/bin/python3")
-            .args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"])
+            .args(["-m", "aiosmtpd", "-n", "-c", handler])
+            .env("PYTHONPATH", dir)
             .arg(&maildir)
             .args(["-l", &format!("127.0.0.1:{port}")])
             .args(options)

@@ -1,11 +1,12 @@
 //! Whom to tell, what, and how it enters the queue.
 
 use std::collections::HashSet;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::time::SystemTime;
 
 use base::envelope::{Body, Needs, Ret};
 use base::{Address, Config, Doing, Domain, Envelope, Fail, Recipient, ReversePath};
+use mime::binary::{Converter, Plan};
 use queue::{Entry, Event, Lane, Outcome, QueueId, RecipientState, Report, Spawn};
 use rules::{Mailer, Router};
 
@@ -277,13 +278,27 @@ fn told(states: &[RecipientState], wanted: &[usize]) -> Vec<Told> {
         .collect()
 }
 
-/// The content, in pieces.
-fn each_piece(entry: &Entry, mut with: impl FnMut(&[u8]) -> Result<(), Fail>) -> Result<(), Fail> {
+/// The content, in pieces, and by lines, as the report goes.
+fn each_piece(entry: &Entry, with: impl FnMut(&[u8]) -> Result<(), Fail>) -> Result<(), Fail> {
+    let doing = || format!("read queue file {}", entry.id());
     let mut content = entry.content();
+    match entry.envelope().body {
+        Body::SevenBit | Body::EightBitMime => each_of(content, doing, with),
+        Body::Binary => {
+            let plan = Plan::of(&mut content).doing(doing)?;
+            let converted = BufReader::new(Converter::new(&plan, content));
+            each_of(converted, doing, with)
+        }
+    }
+}
+
+fn each_of(
+    mut content: impl BufRead,
+    doing: impl Fn() -> String,
+    mut with: impl FnMut(&[u8]) -> Result<(), Fail>,
+) -> Result<(), Fail> {
     loop {
-        let piece = content
-            .fill_buf()
-            .doing(|| format!("read queue file {}", entry.id()))?;
+        let piece = content.fill_buf().doing(&doing)?;
         let length = piece.len();
         if length == 0 {
             return Ok(());

@@ -199,7 +199,16 @@ impl Builder {
 
     /// The innermost open multipart whose delimiter this line is, and whether it is the closing one.
     fn delimiter(&self, line: &[u8]) -> Option<(usize, bool)> {
-        let text = line.get(2..)?.trim_ascii_end();
+        let line = line.get(2..)?;
+        let text = match self.strict {
+            // RFC 2046 5.1.1: transport-padding
+            true => {
+                let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+                let padding = text.iter().rev().take_while(|b| matches!(b, b' ' | b'\t'));
+                text.get(..text.len().saturating_sub(padding.count()))?
+            }
+            false => line.trim_ascii_end(),
+        };
         let level = self.open.iter().rposition(|open| {
             let rest = text.strip_prefix(open.boundary.as_slice());
             !open.boundary.is_empty() && rest.is_some_and(|r| matches!(r, b"" | b"--"))

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use account::Mechanism;
 use base::date::{Date, unix};
+use base::envelope::Body as BodyType;
 use base::escape::escape;
 use base::{Address, Recipient, ReversePath, Status};
 
@@ -76,7 +77,7 @@ impl Session {
             if self.client.xclient {
                 text.push_str(&format!("\n{}", xclient::KEYWORD));
             }
-            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nSMTPUTF8\nHELP");
+            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nBINARYMIME\nSMTPUTF8\nHELP");
         }
         actions.push(Action::Reply(Reply::made(250, None, text)));
     }
@@ -293,6 +294,10 @@ impl Session {
     /// RFC 5321 4.1.1.4
     pub(super) fn data(&mut self, actions: &mut Actions) {
         match std::mem::replace(&mut self.state, State::Idle) {
+            State::Mail(transaction) if transaction.body == BodyType::Binary => {
+                self.enter(State::Mail(transaction));
+                self.refuse(reply::BINARY_BY_BDAT, actions);
+            }
             State::Mail(transaction) if transaction.len() > 0 => {
                 actions.push(Action::AskData);
                 self.enter(State::AskingData(transaction, Start::Data));
@@ -340,7 +345,10 @@ impl Session {
                 self.enter(State::Body(transaction, body(Framing::Dot)));
             }
             Start::Chunk { size, last } => {
-                let body = body(Framing::Chunks);
+                let body = body(match transaction.body {
+                    BodyType::Binary => Framing::Binary,
+                    BodyType::SevenBit | BodyType::EightBitMime => Framing::Chunks,
+                });
                 self.enter(State::Chunk(transaction, body, size, last));
                 self.empty_chunk(actions);
             }

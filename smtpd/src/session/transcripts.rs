@@ -467,6 +467,7 @@ fn tls_forgets_what_was_said() {
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
+        S: 250-BINARYMIME
         S: 250-SMTPUTF8
         S: 250 HELP
         C: STARTTLS
@@ -645,6 +646,7 @@ fn strong_logins_need_no_tls() {
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
+        S: 250-BINARYMIME
         S: 250-SMTPUTF8
         S: 250 HELP
         C: AUTH PLAIN AGFubgBzZWNyZXQ=

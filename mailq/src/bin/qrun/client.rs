@@ -1,12 +1,13 @@
 //! The client's side of one SMTP transaction: RFC 5321, with PIPELINING (2920), SIZE (1870),
-//! 8BITMIME (6152), STARTTLS (3207), DSN (3461), SMTPUTF8 (6531) and REQUIRETLS (8689). A pure state
-//! machine.
+//! 8BITMIME (6152), CHUNKING and BINARYMIME (3030), STARTTLS (3207), DSN (3461), SMTPUTF8 (6531) and
+//! REQUIRETLS (8689). A pure state machine.
 //!
 //! It ends with a verdict for each recipient, taken from the server's own words. Silence, nonsense
 //! and a lost connection are never more than "try later".
 //!
 //! Content with octets over 127 is sent as it is to a server without 8BITMIME: every server that
-//! is left passes them on, and rewriting a message would break its signatures. Addresses beyond
+//! is left passes them on, and rewriting a message would break its signatures. Binary parts go as they are,
+//! by BDAT, to a server with BINARYMIME alone; every other gets the message in its form by lines. Addresses beyond
 //! ASCII, and what may travel over TLS only, never go to a server that has not announced that it
 //! takes them: it is [`Outcome::unfit`].
 
@@ -46,6 +47,8 @@ pub(crate) enum Action {
     Send(String),
     StartTls,
     SendContent,
+    /// By BDAT, as it is, in so many octets.
+    SendBinary(u64),
     Close,
 }
 
@@ -343,21 +346,25 @@ impl Client {
             self.decide_rest(status, &text);
             return self.quit(actions);
         }
+        let binary = self.binary();
+        let size = binary.unwrap_or(self.mail.size);
         if let Some(limit) = self.abilities.size_limit
-            && self.mail.size > limit
+            && size > limit
         {
             let text = format!(
-                "message of {} octets is longer than {} takes, which is {limit}",
-                self.mail.size, self.peer
+                "message of {size} octets is longer than {} takes, which is {limit}",
+                self.peer
             );
             self.decide_rest(Status::TOO_BIG, &text);
             return self.quit(actions);
         }
         let mut line = format!("MAIL FROM:<{}>", self.mail.reverse_path);
         if self.abilities.size {
-            line.push_str(&format!(" SIZE={}", self.mail.size));
+            line.push_str(&format!(" SIZE={size}"));
         }
-        if self.abilities.eight_bit && self.mail.eight_bit {
+        if binary.is_some() {
+            line.push_str(" BODY=BINARYMIME");
+        } else if self.abilities.eight_bit && self.mail.eight_bit {
             line.push_str(" BODY=8BITMIME");
         }
         if self.mail.needs.smtputf8 {
@@ -375,11 +382,17 @@ impl Client {
             actions.push(Action::Send(line));
             // The reply to MAIL comes first; `mail` goes on with the recipients.
             self.enter(State::Mail);
-            self.data_sent = sent == self.mail.recipients.len();
+            self.data_sent = binary.is_none() && sent == self.mail.recipients.len();
         } else {
             actions.push(Action::Send(line));
             self.enter(State::Mail);
         }
+    }
+
+    /// The octets of the message as it is, where the server takes it so.
+    fn binary(&self) -> Option<u64> {
+        let has = self.abilities;
+        self.mail.binary.filter(|_| has.chunking && has.binary)
     }
 
     /// A flight of recipients from `next` on, and DATA behind the last; gives where it ends.
@@ -399,7 +412,8 @@ impl Client {
             line.push_str("\r\n");
             sent += 1;
         }
-        if self.abilities.pipelining && sent == self.mail.recipients.len() {
+        let data = self.abilities.pipelining && self.binary().is_none();
+        if data && sent == self.mail.recipients.len() {
             line.push_str("DATA\r\n");
         }
         sent
@@ -420,7 +434,8 @@ impl Client {
     fn ask_recipients(&mut self, next: usize, actions: &mut Vec<Action>) {
         let mut line = String::new();
         let sent = self.add_recipients(next, &mut line);
-        self.data_sent = self.abilities.pipelining && sent == self.mail.recipients.len();
+        let data = self.abilities.pipelining && self.binary().is_none();
+        self.data_sent = data && sent == self.mail.recipients.len();
         actions.push(Action::Send(line));
         self.enter(State::Rcpt { next, sent });
     }
@@ -447,6 +462,9 @@ impl Client {
             self.enter(State::Data);
         } else if self.verdicts.iter().all(Option::is_some) {
             self.quit(actions);
+        } else if let Some(size) = self.binary() {
+            actions.push(Action::SendBinary(size));
+            self.enter(State::Content);
         } else {
             actions.push(Action::Send("DATA\r\n".into()));
             self.enter(State::Data);

@@ -14,8 +14,11 @@ pub(crate) struct Mail {
     pub(crate) helo: String,
     /// Without brackets; empty for the null one.
     pub(crate) reverse_path: String,
+    /// Of the message as it goes by DATA.
     pub(crate) size: u64,
     pub(crate) eight_bit: bool,
+    /// Its octets where it may go as it is, to a server that takes binary parts.
+    pub(crate) binary: Option<u64>,
     /// What the server has to have, or it does not get the message.
     pub(crate) needs: Needs,
     pub(crate) recipients: Vec<To>,
@@ -46,7 +49,9 @@ impl Mail {
             helo: helo.to_string(),
             reverse_path: envelope.reverse_path.to_string(),
             size,
-            eight_bit: envelope.body == Body::EightBitMime,
+            // A text in one that was binary may have eight bits still.
+            eight_bit: envelope.body != Body::SevenBit,
+            binary: None,
             needs: Needs {
                 smtputf8: !envelope.reverse_path.is_ascii(),
                 ..Needs::default()
@@ -61,6 +66,12 @@ impl Mail {
     pub(crate) fn needing(mut self, needs: Needs) -> Self {
         self.needs.smtputf8 |= needs.smtputf8;
         self.needs.require_tls |= needs.require_tls;
+        self
+    }
+
+    /// The same for a message that may go as it is, too, in so many octets.
+    pub(crate) fn or_binary(mut self, size: Option<u64>) -> Self {
+        self.binary = size;
         self
     }
 

@@ -8,6 +8,7 @@ mod destinations;
 #[cfg(test)]
 mod fake;
 mod flush;
+mod forms;
 mod intake;
 mod mail;
 mod needs;

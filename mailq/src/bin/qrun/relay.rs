@@ -18,6 +18,7 @@ use rules::{Mailer, NextHop};
 use crate::board::{Board, Ended};
 use crate::client::Verdict;
 use crate::destinations::Entrance;
+use crate::forms::Forms;
 use crate::intake;
 use crate::report;
 use crate::schedule;
@@ -36,8 +37,8 @@ pub(crate) struct Relay<'a> {
     now: SystemTime,
     /// When what is deferred now is tried again.
     next: SystemTime,
-    /// The signatures, once they are made.
-    signatures: Option<String>,
+    /// The forms that it can go in, once they are known.
+    forms: Option<Forms>,
     /// What was passed on to a server that does not report successes.
     unreported: Vec<usize>,
 }
@@ -81,7 +82,7 @@ impl<'a> Relay<'a> {
             since,
             now,
             next,
-            signatures: None,
+            forms: None,
             unreported: Vec::new(),
         }
     }

@@ -59,12 +59,19 @@ impl From<Ours> for Fail {
     }
 }
 
+/// A message, in the forms that it can go in.
+pub(crate) struct Forms<'a> {
+    pub(crate) by_lines: &'a mut dyn Read,
+    /// As it is; read only where [`Mail::binary`] says its size.
+    pub(crate) binary: &'a mut dyn Read,
+}
+
 /// Sends a message to one host.
 pub(crate) fn run(
     target: &Target,
     port: u16,
     mail: &Mail,
-    content: &mut dyn Read,
+    content: &mut Forms<'_>,
     terms: &Terms<'_>,
 ) -> Result<Outcome, Ours> {
     let peer = peer(target, port);
@@ -218,7 +225,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn drive(&mut self, content: &mut dyn Read) -> Result<(), Ours> {
+    fn drive(&mut self, content: &mut Forms<'_>) -> Result<(), Ours> {
         let mut actions = Vec::new();
         while !self.client.is_closed() {
             self.read(&mut actions);
@@ -235,7 +242,7 @@ impl Session<'_> {
     fn act(
         &mut self,
         action: Action,
-        content: &mut dyn Read,
+        content: &mut Forms<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), Ours> {
         match action {
@@ -247,8 +254,9 @@ impl Session<'_> {
             }
             Action::StartTls => self.start_tls(actions),
             // A reply that came too early may have ended it.
-            Action::SendContent if self.client.is_closed() => (),
-            Action::SendContent => self.send(content, actions)?,
+            Action::SendContent | Action::SendBinary(_) if self.client.is_closed() => (),
+            Action::SendContent => self.send(content.by_lines, actions)?,
+            Action::SendBinary(size) => self.send_binary(content.binary, size, actions)?,
             Action::Close => {
                 if let Some(Stream::Tls(mut stream)) = self.stream.take() {
                     // The verdicts are there; whether the peer hears our end matters to nobody.
@@ -370,6 +378,41 @@ impl Session<'_> {
         stuffing.finish(&mut wire);
         if !(self.terms.may_end)() {
             // No final dot here either: it was not sent, and is tried again.
+            return Err(Ours::Stopping);
+        }
+        if self.send_block(&wire, end, actions) {
+            self.client.step(Input::ContentSent, actions);
+        }
+        Ok(())
+    }
+
+    /// The message as it is, in one piece (RFC 3030 2), whose last octets are its end.
+    fn send_binary(
+        &mut self,
+        content: &mut dyn Read,
+        size: u64,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Ours> {
+        let end = Instant::now() + self.message / self.terms.hurry;
+        let mut wire = format!("BDAT {size} LAST\r\n").into_bytes();
+        let mut left = size;
+        while left > 0 {
+            let next = left.min(BLOCK as u64);
+            let mut block = Vec::new();
+            let read = content.take(next).read_to_end(&mut block);
+            if read.map_err(Ours::Content)? as u64 != next {
+                return Err(Ours::Content(io::ErrorKind::UnexpectedEof.into()));
+            }
+            left -= next;
+            wire.append(&mut block);
+            if left > 0 {
+                if !self.send_block(&wire, end, actions) {
+                    return Ok(());
+                }
+                wire.clear();
+            }
+        }
+        if !(self.terms.may_end)() {
             return Err(Ours::Stopping);
         }
         if self.send_block(&wire, end, actions) {

@@ -72,12 +72,13 @@ impl Signing {
         lines
     }
 
-    /// The fields to put before a message; empty where it is not to be signed.
-    pub(crate) fn fields(&self, entry: &Entry) -> Result<String, Fail> {
+    /// The fields to put before a message, of which this is the content that is sent; empty where it is
+    /// not to be signed.
+    pub(crate) fn fields(&self, entry: &Entry, content: &mut dyn Read) -> Result<String, Fail> {
         if self.keys.is_empty() || !self.is_ours(&entry.origin().source) {
             return Ok(String::new());
         }
-        self.sign(&mut entry.content())
+        self.sign(content)
             .doing(|| format!("read message {}", entry.id()))
     }
 

@@ -1,5 +1,5 @@
 //! What may only be said where it was announced, and what it changes: SMTPUTF8, REQUIRETLS,
-//! FUTURERELEASE, ETRN.
+//! FUTURERELEASE, ETRN, BINARYMIME.
 
 use super::*;
 
@@ -88,6 +88,7 @@ fn requiretls_is_for_tls() {
         S: 250-ENHANCEDSTATUSCODES
         S: 250-DSN
         S: 250-CHUNKING
+        S: 250-BINARYMIME
         S: 250-SMTPUTF8
         S: 250 HELP
         C: MAIL FROM:<a@x.net> REQUIRETLS
@@ -235,4 +236,55 @@ fn where_no_mail_waits_there_is_no_etrn() {
         S: 502 5.5.1 Not offered here
         ",
     );
+}
+
+/// RFC 3030 3: only by BDAT; octets of the body alone are free.
+#[test]
+fn binarymime_comes_by_bdat() {
+    let mut world = play(
+        "
+        C: MAIL FROM:<a@x.net> BODY=BINARYMIME
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 503 5.5.1 BINARYMIME comes by BDAT, not by DATA
+        ",
+    );
+    world.send(b"BDAT 7\r\nA: b\r\n\rBDAT 11\r\n\n\n\r.\r\n.\r\n\0\xffBDAT 0 LAST\r\n");
+    world.play(
+        "
+        S: 250 2.0.0 Ok: 6 octets
+        S: 250 2.0.0 Ok: 18 octets
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    let taken = &world.taken[0];
+    assert!(
+        taken.contains(r#""A: b\r\n\r\n\n\r.\r\n.\r\n\0�""#),
+        "{taken}"
+    );
+}
+
+/// In the header nothing is: what is a line there must be one everywhere.
+#[test]
+fn the_header_of_binarymime_has_lines() {
+    for header in [
+        "A: b\nC: d\r\n\r\n",
+        "A: b\rC: d\r\n\r\n",
+        "A: b\r\n\n\0\r\n\r\n",
+    ] {
+        let mut world = play(
+            "
+            C: MAIL FROM:<a@x.net> BODY=BINARYMIME
+            S: 250 2.1.0 Ok
+            C: RCPT TO:<ann@example.org>
+            S: 250 2.1.5 Ok
+            ",
+        );
+        world.send(format!("BDAT {} LAST\r\n{header}", header.len()).as_bytes());
+        world
+            .play("S: 550 5.6.11 Message refused: it has a CR or LF alone, a line ends with CR LF");
+        assert!(world.taken.is_empty(), "{header:?}");
+    }
 }

@@ -11,6 +11,8 @@ pub(super) struct Abilities {
     pub(super) dsn: bool,
     pub(super) smtputf8: bool,
     pub(super) require_tls: bool,
+    pub(super) chunking: bool,
+    pub(super) binary: bool,
     /// RFC 1870: octets; `None` where it sets no limit or does not say.
     pub(super) size_limit: Option<u64>,
     pub(super) size: bool,
@@ -31,6 +33,8 @@ impl Abilities {
                 "STARTTLS" => all.starttls = true,
                 "DSN" => all.dsn = true,
                 "SMTPUTF8" => all.smtputf8 = true,
+                "CHUNKING" => all.chunking = true,
+                "BINARYMIME" => all.binary = true,
                 "REQUIRETLS" => all.require_tls = true,
                 "SIZE" => {
                     all.size = true;
@@ -64,12 +68,14 @@ mod tests {
             "dsn",
             "SmtpUTF8",
             "RequireTLS",
+            "chunking",
+            "BinaryMIME",
             "SIZE 1000",
             "X y z",
             "",
         ]);
         assert!(all.pipelining && all.eight_bit && all.starttls && all.dsn && all.size);
-        assert!(all.smtputf8 && all.require_tls);
+        assert!(all.smtputf8 && all.require_tls && all.chunking && all.binary);
         assert_eq!(all.size_limit, Some(1000));
         for line in [
             "SIZE",

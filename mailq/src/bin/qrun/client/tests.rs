@@ -49,7 +49,7 @@ fn play(mail: Mail, tls: Tls, script: &str, size: usize) -> (Vec<String>, Outcom
             match action {
                 Action::Send(text) => got.extend(text.lines().map(|l| format!("C: {l}"))),
                 Action::StartTls => got.push("! tls".into()),
-                Action::SendContent => got.push("! content".into()),
+                Action::SendContent | Action::SendBinary(_) => got.push("! content".into()),
                 Action::Close => got.push("! close".into()),
             }
         }
@@ -510,5 +510,78 @@ fn requiretls_goes_on_over_tls_only() {
     ] {
         let (verdicts, outcome) = play(mail(A).needing(needs), Tls::May, script, 3);
         assert_eq!((verdicts, outcome.unfit), (vec![verdict], unfit));
+    }
+}
+
+/// RFC 3030: binary parts go by BDAT, which is not said before somebody is to have them; and only to
+/// a server that has both words for it.
+#[test]
+fn binary_parts_go_to_who_takes_them() {
+    let binary = || mail(&["a@b.test"]).or_binary(Some(900));
+    let (verdicts, _) = play(
+        binary(),
+        Tls::May,
+        "
+        S:220 hello
+        C: EHLO mail.a.test
+        S:250-mx
+        S:250-PIPELINING
+        S:250-SIZE 950
+        S:250-8BITMIME
+        S:250-BINARYMIME
+        S:250 CHUNKING
+        C: MAIL FROM:<s@a.test> SIZE=900 BODY=BINARYMIME
+        C: RCPT TO:<a@b.test>
+        S:250 ok
+        S:250 ok
+        ! content
+        S:250 2.6.0 queued
+        C: QUIT
+        ! close
+        ",
+        1,
+    );
+    assert_eq!(verdicts, ["2.6.0 250 2.6.0 queued"]);
+    let (verdicts, _) = play(
+        binary(),
+        Tls::May,
+        "
+        S:220 hello
+        C: EHLO mail.a.test
+        S:250-mx
+        S:250-PIPELINING
+        S:250-BINARYMIME
+        S:250 CHUNKING
+        C: MAIL FROM:<s@a.test> BODY=BINARYMIME
+        C: RCPT TO:<a@b.test>
+        S:250 ok
+        S:550 5.1.1 nobody
+        C: QUIT
+        ! close
+        ",
+        1,
+    );
+    assert_eq!(verdicts, ["5.1.1 550 5.1.1 nobody"]);
+    for lacking in ["CHUNKING", "BINARYMIME"] {
+        let script = format!(
+            "
+            S:220 hello
+            C: EHLO mail.a.test
+            S:250-mx
+            S:250-8BITMIME
+            S:250 {lacking}
+            C: MAIL FROM:<s@a.test> BODY=8BITMIME
+            S:250 ok
+            C: RCPT TO:<a@b.test>
+            S:250 ok
+            C: DATA
+            S:354 go
+            ! content
+            S:250 2.6.0 queued
+            C: QUIT
+            ! close
+            "
+        );
+        play(binary(), Tls::May, &script, 1);
     }
 }

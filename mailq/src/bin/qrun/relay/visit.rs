@@ -1,7 +1,6 @@
 //! The conversations of an attempt: destination, hosts, transactions, and what they leave open.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use base::{Fail, Status};
@@ -12,6 +11,7 @@ use rules::NextHop;
 use super::{Relay, Settled, Way, all};
 use crate::client::{Outcome, Progress, Verdict};
 use crate::destinations::Visit;
+use crate::forms::Forms;
 use crate::mail::Mail;
 use crate::needs;
 use crate::session::{self, Ours, Terms};
@@ -175,13 +175,13 @@ impl Relay<'_> {
         ways: &[&Way],
         tls: Option<&net::tls::Connector>,
     ) -> Result<Outcome, Fail> {
-        let signatures = match self.signatures.take() {
+        let forms = match self.forms.take() {
             Some(made) => made,
-            None => self.world.signing.fields(&self.entry)?,
+            None => Forms::of(&self.entry, &self.world.signing)?,
         };
-        let size = self.entry.size() + signatures.len() as u64;
         let states = self.entry.recipients();
-        let mail = Mail::new(&self.world.host, self.entry.envelope(), size);
+        let mail = Mail::new(&self.world.host, self.entry.envelope(), forms.size())
+            .or_binary(forms.binary_size(&self.entry));
         let to = ways
             .iter()
             .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
@@ -192,9 +192,15 @@ impl Relay<'_> {
             may_end: &|| board.ends(id),
             hurry: 1,
         };
-        let mut content = signatures.as_bytes().chain(self.entry.content());
-        let result = session::run(target, port, &mail, &mut content, &terms);
-        self.signatures = Some(signatures);
+        let result = {
+            let mut by_lines = forms.by_lines(&self.entry);
+            let mut content = session::Forms {
+                by_lines: &mut *by_lines,
+                binary: &mut self.entry.content(),
+            };
+            session::run(target, port, &mail, &mut content, &terms)
+        };
+        self.forms = Some(forms);
         result.map_err(|ours| {
             let what = match ours {
                 Ours::System(_) => session::peer(target, port),

@@ -18,14 +18,23 @@ fn send(port: u16, content: &[u8]) -> Outcome {
         host: "mx.b.test".parse().unwrap(),
         ip: "127.0.0.1".parse().unwrap(),
     };
+    let mail = mail(&["a@b.test"]);
     run(
         &target,
         port,
-        &mail(&["a@b.test"]),
-        &mut &*content,
+        &mail,
+        &mut lines(&mut &*content, &mut io::empty()),
         &terms(1),
     )
     .unwrap()
+}
+
+/// A message that goes by lines only.
+fn lines<'a>(content: &'a mut dyn Read, none: &'a mut io::Empty) -> Forms<'a> {
+    Forms {
+        by_lines: content,
+        binary: none,
+    }
 }
 
 fn terms(hurry: u32) -> Terms<'static> {
@@ -178,7 +187,7 @@ fn a_message_that_cannot_be_read_is_never_ended() {
         &target,
         fake.port,
         &mail(&["a@b.test"]),
-        &mut Broken(0),
+        &mut lines(&mut Broken(0), &mut io::empty()),
         &terms(1),
     );
     assert!(matches!(result, Err(Ours::Content(_))));
@@ -228,7 +237,7 @@ fn each_reply_of_a_flight_has_its_own_time() {
         &target,
         fake.port,
         &mail(&to),
-        &mut &b"x\r\n"[..],
+        &mut lines(&mut &b"x\r\n"[..], &mut io::empty()),
         &terms(500),
     )
     .unwrap();
@@ -250,10 +259,73 @@ fn a_message_whose_answer_nobody_would_wait_for_is_not_ended() {
         &target,
         fake.port,
         &mail(&["a@b.test"]),
-        &mut &b"x\r\n"[..],
+        &mut lines(&mut &b"x\r\n"[..], &mut io::empty()),
         &terms,
     );
     assert!(matches!(result, Err(Ours::Stopping)));
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(fake.count("."), 0);
+}
+
+/// RFC 3030: to its octet, and not ended where that is not so.
+#[test]
+fn binary_octets_go_as_they_are() {
+    const CONTENT: &[u8] = b"A: b\r\n\r\n.\r\n\0\xff\r\r";
+    let rule = |line: &str| match line.get(..4).unwrap_or(line) {
+        "EHLO" => Say::Reply("250-fake\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"),
+        "BDAT" | "A: b" => Say::Bytes(Vec::new()),
+        // The last line of the message ends with our QUIT.
+        last if last.starts_with('\0') => Say::Reply("250 2.6.0 queued\r\n"),
+        "." | "" => Say::Bytes(Vec::new()),
+        _ => Say::Reply("250 ok\r\n"),
+    };
+    let greeted = Cell::new(false);
+    let fake = Fake::start(move |line| match line {
+        "" if !greeted.replace(true) => Say::Reply("220 fake\r\n"),
+        _ => rule(line),
+    });
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    let mail = mail(&["a@b.test"]).or_binary(Some(CONTENT.len() as u64 + 2));
+    let go = |mut content: &[u8]| {
+        let forms = &mut Forms {
+            by_lines: &mut io::empty(),
+            binary: &mut content,
+        };
+        run(&target, fake.port, &mail, forms, &terms(1))
+    };
+    let whole = [CONTENT, b"\r\n"].concat();
+    assert_eq!(verdict(&go(&whole).unwrap()), "2.6.0 250 2.6.0 queued");
+    let want = [
+        "EHLO mail.a.test",
+        "MAIL FROM:<> BODY=BINARYMIME",
+        "RCPT TO:<a@b.test>",
+        "BDAT 17 LAST",
+        "A: b",
+        "",
+        ".",
+        "\0\u{fffd}",
+    ];
+    assert_eq!(fake.lines()[..want.len()], want);
+}
+
+#[test]
+fn a_binary_message_that_is_too_short_is_not_ended() {
+    let fake = Fake::start(|line| match line.get(..4).unwrap_or(line) {
+        "EHLO" => Say::Reply("250-fake\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"),
+        _ => Say::Reply(usual(line)),
+    });
+    let target = Target {
+        host: "mx.b.test".parse().unwrap(),
+        ip: "127.0.0.1".parse().unwrap(),
+    };
+    let mail = mail(&["a@b.test"]).or_binary(Some(100_000));
+    let forms = &mut Forms {
+        by_lines: &mut io::empty(),
+        binary: &mut &vec![b'x'; 99_999][..],
+    };
+    let result = run(&target, fake.port, &mail, forms, &terms(1));
+    assert!(matches!(result, Err(Ours::Content(_))));
 }
