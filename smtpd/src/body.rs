@@ -1,7 +1,8 @@
 //! The content of a message on its way in: RFC 5321 4.1.1.4 and 4.5.2, RFC 3030 2.
 //!
-//! With DATA only CRLF.CRLF ends it; with BDAT the client says where it ends. A CR or a LF alone ends nothing and makes the message refused, because
-//! hosts that read it otherwise could be shown a second message inside the first (SMTP smuggling).
+//! With DATA only CRLF.CRLF ends it; with BDAT the client says where it ends, and with BINARYMIME what
+//! stands behind the header is any octets. A CR or a LF alone ends nothing and makes the message refused,
+//! because hosts that read it otherwise could be shown a second message inside the first (SMTP smuggling).
 //! Whatever is wrong with the content, the framing goes on, so that session and client stay in step.
 
 /// Octets of a line, without CRLF. RFC 5321 4.5.3.1.6 promises 998; so much mail has longer lines

@@ -180,14 +180,16 @@ for name in os.listdir(new):
     );
 }
 
-/// Another of our hosts: it goes there as it is, and is made of lines only there.
+/// Another of our hosts: it goes there as it is, forwarded or not, and is made of lines only there.
 #[test]
 fn a_server_that_takes_binary_gets_it() {
     let mut far = Host::new("MY_DOMAIN=else.where\nMY_ALIAS=else.where\nFROM_ADDRESS=else.where\n");
     far.start("smtpd");
-    let near = started(Host::new(&format!("RELAY_PORT={}\n", far.smtp)));
+    let near = Host::new(&format!("RELAY_PORT={}\n", far.smtp));
+    near.write("etc/aliases", "postmaster: alice\nfwd: alice@else.where\n");
+    let near = started(near);
     script(
-        "for seed in range(12): send(int(sys.argv[1]), 'bob@yubin.test', ['alice@else.where'], message(seed, b'X-Seed: %d\\r\\n' % seed))",
+        "for seed in range(12): send(int(sys.argv[1]), 'bob@yubin.test', [['alice@else.where', 'fwd@yubin.test'][seed % 2]], message(seed, b'X-Seed: %d\\r\\n' % seed))",
         &[&near.smtp.to_string()],
     );
     wait_for("an empty queue", || {

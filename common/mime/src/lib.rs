@@ -4,7 +4,7 @@
 //! Everything here is a function from bytes to values: no files, no sockets, no clock. Reading never
 //! fails, it degrades: a message is what somebody else wrote, and the user wants to see it anyway.
 //! Every reader is linear in its input, does not recurse, and stops at a limit that is written down
-//! beside it. Lines may end in CRLF or in LF.
+//! beside it. Lines may end in CRLF or in LF, but for [`binary`], where CRLF alone ends one.
 
 pub mod address;
 pub mod binary;

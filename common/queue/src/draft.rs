@@ -170,7 +170,7 @@ impl Draft {
         &self.id
     }
 
-    /// Appends content, as received: lines end in CRLF.
+    /// Appends content, as received: lines end in CRLF, and binary parts have none (BINARYMIME).
     pub fn write(&mut self, content: &[u8]) -> Result<(), Fail> {
         if self.writer.needs_file(content.len()) {
             let (file, aside) = self.aside.queue.new_file(self.id, self.lane)?;

@@ -82,8 +82,14 @@ fn hasten(queue: &Queue, board: &Board, world: &World, wanted: &[Flush]) -> Resu
     let mut due: Vec<QueueId> = Vec::new();
     let mut hops = HashSet::new();
     for listed in queue.scan(Lane::Relay)? {
-        let Some(view) = queue.skim(Lane::Relay, &listed.id)? else {
-            continue;
+        let view = match queue.skim(Lane::Relay, &listed.id) {
+            Ok(Some(view)) => view,
+            Ok(None) => continue,
+            // Its turn will show what it has.
+            Err(fail) => {
+                log::warn!("{}: {fail}", listed.id);
+                continue;
+            }
         };
         let found = domains(&view, wanted);
         if !found.is_empty() {

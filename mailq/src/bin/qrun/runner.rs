@@ -114,13 +114,14 @@ impl Runner {
                 Err(fail) => break Err(fail.while_doing("take in submissions")),
             }
         };
-        let asked = self.queue.flush_requests()?;
-        let queue = self.queue.clone();
+        // All is tried: also what somebody has asked for.
+        let (queue, asked) = (self.queue.clone(), self.queue.flush_requests()?);
+        for flush in &asked {
+            queue.begin_flush(flush)?;
+        }
         self.relay_once()?;
-        // All was tried.
-        for flush in asked {
-            queue.begin_flush(&flush)?;
-            queue.end_flush(&flush)?;
+        for flush in &asked {
+            queue.end_flush(flush)?;
         }
         taken
     }
