@@ -39,7 +39,7 @@ needs:
 
 # what the tests drive us with, all written by others
 needs-check: needs
-	@needs='curl openssl strace mandoc swaks msmtp s-nail mutt fetchmail mbsync:isync gsasl aiosmtpd:python3-aiosmtpd dkim:python3-dkim authres:python3-authres yaml:python3-yaml opendkim rspamd Milter:python3-milter exim4:exim4-daemon-light openspf:golang-blitiri-go-spf-dev spf_engine:python3-spf-engine' etc/needs
+	@needs='curl openssl strace mandoc swaks msmtp s-nail mutt fetchmail mbsync:isync gsasl aiosmtpd:python3-aiosmtpd dkim:python3-dkim authres:python3-authres yaml:python3-yaml opendkim rspamd Milter:python3-milter exim4:exim4-daemon-light openspf:golang-blitiri-go-spf-dev spf_engine:python3-spf-engine proxsmtpd:proxsmtp' etc/needs
 
 lint: needs
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

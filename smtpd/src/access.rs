@@ -7,6 +7,7 @@
 //! helo   .dialup.example   450 4.7.1 use your provider's relay
 //! from   spam@example.com  DISCARD
 //! to     old@example.org   REDIRECT new@example.org
+//! to     boss@example.org  FILTER smtp:[127.0.0.1]:10026
 //! ```
 //!
 //! It is asked at each RCPT: client, helo, from, to, in this order. What the first three say is for
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use base::config::Network;
-use base::{Address, Domain, Fail, ReversePath, Status, international};
+use base::{Address, Domain, Fail, Filter, ReversePath, Status, international};
 use mailauth::iprev::Iprev;
 
 use crate::reply::Reply;
@@ -33,6 +34,8 @@ pub(crate) enum Action {
     /// The message is put aside, for this reason.
     Hold(String),
     Redirect(Address),
+    /// The message goes to this content filter.
+    Filter(Filter),
     /// This field is put before the message.
     Prepend(String),
 }
@@ -82,6 +85,8 @@ pub(crate) struct Answer {
     pub(crate) permitted: bool,
     /// Why the message is to be put aside, if it is.
     pub(crate) hold: Option<String>,
+    /// The content filter that the message goes to; the last that is named.
+    pub(crate) filter: Option<Filter>,
     /// Header fields to be put before the message, without line ends.
     pub(crate) prepend: Vec<String>,
 }
@@ -190,6 +195,10 @@ impl Access {
             answer.ruling = match action {
                 Action::Prepend(field) => {
                     answer.prepend.push(field.clone());
+                    continue;
+                }
+                Action::Filter(filter) => {
+                    answer.filter = Some(filter.clone());
                     continue;
                 }
                 Action::Hold(reason) => {
@@ -303,12 +312,15 @@ pub(crate) fn parse_action(text: &str) -> Result<Action, String> {
             Ok(address) => Action::Redirect(address),
             Err(e) => return Err(format!("REDIRECT `{rest}': {e}")),
         },
+        "FILTER" => {
+            Action::Filter(Filter::parse(rest).map_err(|what| format!("FILTER `{rest}' {what}"))?)
+        }
         "PREPEND" => Action::Prepend(field(rest)?),
         _ => match verb.parse::<u16>() {
             Ok(code @ 400..=599) if verb.len() == 3 => coded(code, rest)?,
             _ => {
                 return Err(format!(
-                    "`{verb}' is no action, write OK, REJECT, DEFER, DISCARD, HOLD, REDIRECT, PREPEND or a \
+                    "`{verb}' is no action, write OK, REJECT, DEFER, DISCARD, HOLD, REDIRECT, FILTER, PREPEND or a \
                      reply like `550 5.7.1 text'"
                 ));
             }
@@ -519,6 +531,39 @@ mod tests {
     }
 
     #[test]
+    fn the_last_filter_that_is_named_counts_and_the_rest_goes_on() {
+        let access = parse(
+            "client 192.0.2.0/24 FILTER smtp:[127.0.0.1]:10026\n\
+             from a@x.y FILTER smtp:[127.0.0.1]:10027\nfrom a@x.y FILTER smtp:[::1]:1\n",
+        );
+        assert!(access.is_err(), "stands here twice");
+        let access = parse(
+            "client 192.0.2.0/24 FILTER smtp:[127.0.0.1]:10026\n\
+             from a@x.y FILTER smtp:[127.0.0.1]:10027\nto no@x.y REJECT\n",
+        )
+        .unwrap();
+        for (from, to, may_relay, want) in [
+            ("b@x.y", "c@x.y", false, Some("smtp:[127.0.0.1]:10026")),
+            ("a@x.y", "c@x.y", false, Some("smtp:[127.0.0.1]:10027")),
+            ("a@x.y", "c@x.y", true, None),
+        ] {
+            let answer = access.ask(Question {
+                client: "192.0.2.1".parse().ok(),
+                name: None,
+                helo: "x",
+                from: &ReversePath::Address(from.parse().unwrap()),
+                to: &to.parse().unwrap(),
+                may_relay,
+            });
+            let filter = answer.filter.map(|filter| filter.to_string());
+            assert_eq!(filter.as_deref(), want);
+            assert_eq!(answer.ruling, Ruling::GoOn);
+        }
+        let refused = ask(&access, false, "192.0.2.1", "x", "a@x.y", "no@x.y");
+        assert_eq!(refused, "554 5.7.1 Access denied");
+    }
+
+    #[test]
     fn a_client_is_known_by_its_name() {
         let access = parse(
             "client 192.0.2.9 OK\nclient unknown 550 5.7.25 who are you\n\
@@ -576,6 +621,14 @@ mod tests {
             ("from a@b 421 x", "421 would end the session"),
             ("from a@b REDIRECT c@d", "REDIRECT is for `to'"),
             ("to a@b REDIRECT c", "REDIRECT `c'"),
+            (
+                "to a@b FILTER lmtp:[::1]:24",
+                "FILTER `lmtp:[::1]:24' is for LMTP",
+            ),
+            (
+                "to a@b FILTER",
+                "FILTER `' is no content filter, write smtp:",
+            ),
             ("to a@b PREPEND nothing", "write Name: text"),
         ] {
             let fail = parse(&format!("to x@y OK\n{line}\n"))

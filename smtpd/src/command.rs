@@ -20,6 +20,7 @@ use queue::Flush;
 
 use crate::reply::{self, Reply};
 use crate::xclient::{self, Xclient};
+use crate::xforward::{self, Xforward};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     StartTls,
     Etrn(Node),
     Xclient(Box<Xclient>),
+    Xforward(Box<Xforward>),
     Auth {
         mechanism: String,
         initial: Option<Vec<u8>>,
@@ -121,6 +123,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reply> {
         b"STARTTLS" => alone(Command::StartTls),
         b"AUTH" => auth(rest),
         b"XCLIENT" => xclient::parse(rest).map(|said| Command::Xclient(Box::new(said))),
+        b"XFORWARD" => xforward::parse(rest).map(|said| Command::Xforward(Box::new(said))),
         _ => Err(reply::UNKNOWN_COMMAND),
     }
 }

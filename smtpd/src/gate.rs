@@ -22,7 +22,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use base::escape::escape;
-use base::{Address, Fail, Recipient};
+use base::{Address, Fail, Filter, Recipient};
 use mailauth::iprev::Iprev;
 use net::pool::Pool;
 
@@ -106,6 +106,8 @@ pub(crate) struct Ruling {
     /// The message goes there instead of to its recipients. At [`Stage::Recipient`] it is for this
     /// one recipient.
     pub(crate) redirect: Option<Address>,
+    /// The message goes to this content filter, and to no other.
+    pub(crate) filter: Option<Box<Filter>>,
     /// Header fields that go before the message's own, without line ends.
     pub(crate) prepend: Vec<String>,
     /// What the client's host is called; later doors find it in the [`Facts`].
@@ -115,14 +117,15 @@ pub(crate) struct Ruling {
 }
 
 impl Ruling {
-    /// With what a later door says. Of two reasons to hold the first stays, of two redirections the
-    /// last.
+    /// With what a later door says. Of two reasons to hold the first stays, of two redirections and
+    /// of two filters the last.
     pub(crate) fn add(&mut self, later: Self) {
         let Self {
             refuse,
             discard,
             hold,
             redirect,
+            filter,
             mut prepend,
             name,
             welcome,
@@ -131,6 +134,7 @@ impl Ruling {
         self.discard |= discard;
         self.hold = self.hold.take().or(hold);
         self.redirect = redirect.or_else(|| self.redirect.take());
+        self.filter = filter.or_else(|| self.filter.take());
         prepend.retain(|field| !self.prepend.contains(field));
         self.prepend.append(&mut prepend);
         self.name = name.or_else(|| self.name.take());
@@ -400,6 +404,18 @@ mod tests {
         let recipient = Recipient::new("ann@example.org".parse().unwrap());
         assert_eq!(visit.ask(Question::Recipient(&recipient)), holding("a"));
         assert_eq!(told().len(), 2);
+    }
+
+    #[test]
+    fn of_two_filters_the_last_stays() {
+        let through = |text: &str| Ruling {
+            filter: Filter::parse(text).ok().map(Box::new),
+            ..Ruling::default()
+        };
+        let (a, b) = (through("smtp:[::1]:1"), through("smtp:[::1]:2"));
+        let (mut visit, _told) = visit(&[a, b.clone(), Ruling::default()]);
+        let recipient = Recipient::new("ann@example.org".parse().unwrap());
+        assert_eq!(visit.ask(Question::Recipient(&recipient)), b);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod serve;
 mod session;
 mod table;
 mod xclient;
+mod xforward;
 
 use std::env;
 use std::ffi::OsString;
@@ -39,7 +40,7 @@ use crate::gate::{Gate, checks};
 use crate::policy::{Exists, Policy, Tables, Told};
 use crate::porter::Porter;
 use crate::proof::Prover;
-use crate::serve::{Connection, SMTP, SMTPS, SUBMISSION, Shared};
+use crate::serve::{Connection, REINJECT, SMTP, SMTPS, SUBMISSION, Shared, WayBack};
 use crate::session::Terms;
 
 /// Look-ups of one door that are under way at the same time. Who makes the names of his hosts slow to
@@ -113,6 +114,11 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         gate,
         porter,
         xclient_from: conf.xclient_from.clone(),
+        content_filter: conf.content_filter.clone(),
+        way_back: WayBack {
+            terms: Arc::new(way_back(&conf)),
+            from: conf.reinject_from.clone(),
+        },
     });
     let options = net::Options {
         acceptor,
@@ -123,6 +129,8 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
         max_per_client: conf.max_connections_per_client,
         busy: b"421 4.3.2 Too many connections, try again later\r\n",
         proxies: conf.proxy_from.clone(),
+        // A filter has nobody before it.
+        direct: &[REINJECT],
         ..net::Options::default()
     };
     poll::run(
@@ -182,8 +190,8 @@ fn doors(
     doors
 }
 
-/// Port 25 for mail from anywhere; 587 and 465 for our own users. Without a certificate there is
-/// no 465.
+/// Port 25 for mail from anywhere; 587 and 465 for our own users; REINJECT for content filters.
+/// Without a certificate there is no 465.
 fn listens(conf: &Config, has_tls: bool) -> Vec<Listen> {
     [
         (conf.smtp_port, Encryption::OnRequest, SMTP),
@@ -197,6 +205,11 @@ fn listens(conf: &Config, has_tls: bool) -> Vec<Listen> {
     .into_iter()
     .filter(|(port, ..)| *port != 0)
     .flat_map(|(port, encryption, service)| Listen::each(&conf.listen, port, encryption, service))
+    .chain(conf.reinject.iter().map(|addr| Listen {
+        addr: *addr,
+        encryption: Encryption::OnRequest,
+        service: REINJECT,
+    }))
     .collect()
 }
 
@@ -225,5 +238,16 @@ fn terms(conf: &Config, mechanisms: Vec<Mechanism>) -> Terms {
         etrn_domains: conf.etrn_domains.clone(),
         patience: conf.smtp_timeout,
         mechanisms,
+    }
+}
+
+/// For content filters: what was small enough when it came is so with what the filter has added, and
+/// what only clients need is not there.
+fn way_back(conf: &Config) -> Terms {
+    Terms {
+        size_limit: conf.message_size_limit.saturating_mul(2),
+        etrn_domains: Vec::new(),
+        future_release: std::time::Duration::ZERO,
+        ..terms(conf, Vec::new())
     }
 }

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use base::date::Date;
-use base::{Address, Doing, Domain, Envelope, Fail, Recipient, date};
+use base::{Address, Doing, Domain, Envelope, Fail, Filter, Recipient, date};
 use mailauth::iprev::Iprev;
 use mime::submitted;
 use queue::{Client, Draft, Lane, Origin, Queue, QueueId, Sealed, Source};
@@ -32,6 +32,11 @@ pub(crate) struct Sender {
     /// What was agreed with TLS, in words.
     pub(crate) tls: Option<String>,
     pub(crate) by: Domain,
+    pub(crate) port: Option<u16>,
+    /// What its messages go through first, where nothing else is said.
+    pub(crate) filter: Option<Filter>,
+    /// It is a content filter, which brings mail back.
+    pub(crate) is_filter: bool,
 }
 
 /// A message on its way in.
@@ -154,8 +159,25 @@ impl Message {
         Ok(whole)
     }
 
+    /// The content filter that it goes to first.
+    fn filter(&self) -> Option<&Filter> {
+        self.ruling
+            .filter
+            .as_deref()
+            .or(self.sender.filter.as_ref())
+    }
+
     /// The lanes that have a recipient.
     fn lanes(&self) -> Vec<(Lane, Vec<Recipient>)> {
+        if self.filter().is_some() {
+            // All of them go to the filter.
+            let all = self.transaction.local.iter().chain(&self.transaction.relay);
+            let all: Vec<_> = all.cloned().collect();
+            return Some((Lane::Relay, all))
+                .filter(|(_, all)| !all.is_empty())
+                .into_iter()
+                .collect();
+        }
         [
             (Lane::Local, &self.transaction.local),
             (Lane::Relay, &self.transaction.relay),
@@ -167,13 +189,7 @@ impl Message {
     }
 
     fn open_drafts(&self, queue: &Queue) -> Result<Vec<Draft>, Fail> {
-        let origin = Origin::now(Source::Network(Client {
-            ip: self.sender.ip,
-            name: self.name().map(Domain::to_string),
-            helo: self.transaction.helo.clone(),
-            protocol: self.transaction.protocol.into(),
-            login: self.transaction.login.clone(),
-        }));
+        let origin = Origin::now(Source::Network(self.client()));
         let to = self.only_recipient();
         let mut given = self.id;
         let mut open = |(lane, recipients): (Lane, Vec<Recipient>)| -> Result<Draft, Fail> {
@@ -182,6 +198,7 @@ impl Message {
             envelope.ret = self.transaction.ret;
             envelope.envid.clone_from(&self.transaction.envid);
             envelope.needs = self.transaction.needs;
+            envelope.filter = self.filter().cloned();
             let release = self.transaction.hold.map(|h| h.release(origin.received_at));
             envelope.release = release;
             let mut draft = match given.take() {
@@ -237,6 +254,32 @@ impl Message {
         let date = Date::local(at).rfc5322().to_string();
         let message_id = format!("{id}@{}", self.sender.by);
         submitted::missing(beginning, from.as_deref(), &date, &message_id)
+    }
+
+    /// Who brought it here, or who a content filter says has done that.
+    fn client(&self) -> Client {
+        let (sender, transaction) = (&self.sender, &self.transaction);
+        if let Some(said) = &transaction.forwarded {
+            return Client {
+                ip: said.address,
+                name: said.name.as_ref().map(Domain::to_string),
+                helo: said.helo.clone().unwrap_or_default(),
+                protocol: said.protocol.clone().unwrap_or_default(),
+                login: None,
+                port: said.port,
+                by_filter: true,
+            };
+        }
+        Client {
+            ip: sender.ip,
+            name: self.name().map(Domain::to_string),
+            helo: transaction.helo.clone(),
+            protocol: transaction.protocol.into(),
+            login: transaction.login.clone(),
+            // Only filters want to know it.
+            port: sender.port.filter(|_| self.filter().is_some()),
+            by_filter: sender.is_filter,
+        }
     }
 
     /// Of the client's host.

@@ -258,6 +258,20 @@ pub(crate) const XCLIENT_IN_MAIL: Reply = Reply::new(
     Status::new(5, 5, 1),
     "XCLIENT not allowed in a mail transaction",
 );
+pub(crate) const BAD_XFORWARD: Reply =
+    Reply::new(501, Status::new(5, 5, 4), "Bad XFORWARD attribute or value");
+pub(crate) const NO_XFORWARD: Reply =
+    Reply::new(550, Status::new(5, 7, 0), "XFORWARD is not for this client");
+pub(crate) const XFORWARD_IN_MAIL: Reply = Reply::new(
+    503,
+    Status::new(5, 5, 1),
+    "XFORWARD not allowed in a mail transaction",
+);
+pub(crate) const NOT_A_FILTER: Reply = Reply::new(
+    521,
+    Status::new(5, 7, 1),
+    "This port is for the content filter only",
+);
 pub(crate) const BAD_SYNTAX: Reply =
     Reply::new(501, Status::new(5, 5, 4), "Syntax error in parameters");
 pub(crate) const BAD_HOLD: Reply = Reply::new(

@@ -6,13 +6,13 @@ mod stand_in;
 mod turned_away;
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use account::{Answer, Channel, Checkpw, Mechanism, Request};
 use base::config::{Network, PlaintextLogin};
-use base::{Fail, Recipient};
+use base::{Fail, Filter, Recipient};
 use mailauth::iprev::Iprev;
 use net::{Accepted, Closed, Control, Encryption, Peer, Protocol, TlsInfo};
 use queue::Queue;
@@ -48,12 +48,30 @@ pub(crate) struct Shared {
     pub(crate) porter: Option<Porter>,
     /// Who may say by XCLIENT whose connection it brings.
     pub(crate) xclient_from: Vec<Network>,
+    /// What all messages go through first.
+    pub(crate) content_filter: Option<Filter>,
+    pub(crate) way_back: WayBack,
+}
+
+/// For content filters that bring mail back.
+pub(crate) struct WayBack {
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) from: Vec<Network>,
+}
+
+impl WayBack {
+    /// A client on a Unix socket was let in by its permissions.
+    fn is_for(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_none_or(|ip| self.from.iter().any(|network| network.contains(ip)))
+    }
 }
 
 /// The services, as systemd's FileDescriptorName has them.
 pub(crate) const SMTP: &str = "smtp";
 pub(crate) const SUBMISSION: &str = "submission";
 pub(crate) const SMTPS: &str = "smtps";
+/// Where content filters bring mail back.
+pub(crate) const REINJECT: &str = "reinject";
 
 /// A client that sends a message slower than this many octets in its patience is too slow.
 const PROGRESS: usize = 16 * 1024;
@@ -131,7 +149,11 @@ fn shown(peer: Peer) -> String {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, accepted: &Accepted) -> Self {
         let (peer, by) = (accepted.peer, shared.terms.name.clone());
-        let trusted = shared.policy.is_trusted(peer.ip());
+        let is_filter = accepted.service == REINJECT;
+        let trusted = match is_filter {
+            true => shared.way_back.is_for(peer.ip()),
+            false => shared.policy.is_trusted(peer.ip()),
+        };
         let may_wait = !trusted && accepted.service == SMTP && !accepted.check;
         let may_wait = may_wait && !shared.greet_delay.is_zero();
         let waits = may_wait && !turned_away::has_waited(&shared, peer.ip());
@@ -148,15 +170,26 @@ impl Connection {
                 PlaintextLogin::No => false,
                 PlaintextLogin::Loopback => peer.is_loopback(),
             },
-            submission: accepted.service != SMTP,
-            tls_offered: accepted.tls,
-            xclient: shared.may_xclient(peer.ip()),
+            submission: matches!(accepted.service, SUBMISSION | SMTPS),
+            // A filter may show our keywords to qrun, and has no TLS of its own.
+            tls_offered: accepted.tls && !(is_filter && peer.is_loopback()),
+            xclient: !is_filter && shared.may_xclient(peer.ip()),
+            filter: is_filter && trusted,
         };
         let tls = accepted.encryption == Encryption::Implicit;
         let facts = || Facts::new(accepted, shown(peer), trusted);
-        let visit = shared.gate.visit(facts);
+        // It was looked into before it went to the filter.
+        let visit = match is_filter {
+            true => None,
+            false => shared.gate.visit(facts),
+        };
+        let terms = match is_filter {
+            true => &shared.way_back.terms,
+            false => &shared.terms,
+        };
+        let filter = shared.content_filter.clone().filter(|_| !is_filter);
         Self {
-            session: Session::new(Arc::clone(&shared.terms), client, tls),
+            session: Session::new(Arc::clone(terms), client, tls),
             shared,
             shown: shown(peer),
             level: accepted.level(),
@@ -168,6 +201,9 @@ impl Connection {
                 name: None,
                 tls: None,
                 by,
+                port: peer.address().map(|address| address.port()),
+                filter,
+                is_filter,
             },
             inbox: Inbox::Empty,
             progress: 0,

@@ -29,6 +29,7 @@ use crate::auth;
 use crate::body::{Body, Fault};
 use crate::command::{self, Command};
 use crate::reply::{self, Reply};
+use crate::xforward::Xforward;
 
 pub(crate) use words::{
     Action, Admission, AuthAnswer, Client, Input, Queued, Terms, Transaction, Verdict,
@@ -108,6 +109,8 @@ pub(crate) struct Session {
     /// What there is to bind a login to.
     channel: Channel,
     login: Option<String>,
+    /// What a content filter says of the next message's client.
+    forwarded: Option<Box<Xforward>>,
     /// An over-long line is being thrown away.
     skipping: bool,
     draining: bool,
@@ -142,6 +145,7 @@ impl Session {
             tls,
             channel: Channel::default(),
             login: None,
+            forwarded: None,
             skipping: false,
             draining: false,
             denied: false,
@@ -435,7 +439,7 @@ impl Session {
             return self.out_of_turn(ahead, actions);
         }
         let forward = match &command {
-            Command::Rcpt(_) | Command::Data | Command::Quit => true,
+            Command::Rcpt(_) | Command::Data | Command::Quit | Command::Xforward(_) => true,
             Command::Bdat(chunk) => chunk.size > 0 || chunk.last,
             _ => false,
         };
@@ -486,6 +490,7 @@ impl Session {
             Command::Etrn(node) => self.etrn(node, actions),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial, actions),
             Command::Xclient(said) => self.xclient(said, actions),
+            Command::Xforward(said) => self.xforward(*said, actions),
         }
     }
 
@@ -497,6 +502,7 @@ impl Session {
         if matches!(self.state, State::Mail(_) | State::BetweenChunks(..)) {
             actions.push(Action::Forget);
         }
+        self.forwarded = None;
         self.enter(State::Idle);
     }
 
@@ -668,6 +674,7 @@ fn name(command: &Command) -> &'static str {
         Command::Expn => "EXPN",
         Command::Help => "HELP",
         Command::Xclient(_) => "XCLIENT",
+        Command::Xforward(_) => "XFORWARD",
         Command::StartTls => "STARTTLS",
         Command::Etrn(_) => "ETRN",
         Command::Auth { .. } => "AUTH",

@@ -54,7 +54,7 @@ pub(crate) fn parse(rest: &[u8]) -> Result<Xclient, Reply> {
 }
 
 /// Not known, for ever or for now.
-fn is_nothing(value: &str) -> bool {
+pub(crate) fn is_nothing(value: &str) -> bool {
     value.eq_ignore_ascii_case("[UNAVAILABLE]") || value.eq_ignore_ascii_case("[TEMPUNAVAIL]")
 }
 
@@ -108,12 +108,12 @@ fn end(ip: Option<IpAddr>, port: Option<u16>, old: Option<SocketAddr>) -> Option
     Some(SocketAddr::new(ip, port.unwrap_or(old_port)))
 }
 
-fn host(text: &str) -> Option<Domain> {
+pub(crate) fn host(text: &str) -> Option<Domain> {
     Domain::parse(text).ok().filter(|name| name.ip().is_none())
 }
 
 /// `192.0.2.1`, `IPV6:2001:db8::1`, `2001:db8::1`
-fn address(text: &str) -> Option<IpAddr> {
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     match text.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("IPV6:") => {
             let ip = text.get(5..)?.parse().ok()?;
@@ -129,7 +129,7 @@ fn login(text: &str) -> Option<String> {
 }
 
 /// RFC 3461 4: `+` and two capital digits are one octet.
-fn decode(text: &[u8]) -> Option<String> {
+pub(crate) fn decode(text: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {

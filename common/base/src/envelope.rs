@@ -3,6 +3,7 @@
 //! it. Pure data; the queue stores it, the sessions fill it.
 
 use crate::address::{Address, ReversePath};
+use crate::filter::Filter;
 use crate::international;
 use crate::release::Release;
 
@@ -19,6 +20,8 @@ pub struct Envelope {
     pub needs: Needs,
     /// RFC 4865: it waits here until then.
     pub release: Option<Release>,
+    /// The host that it goes to first, for all its recipients.
+    pub filter: Option<Filter>,
 }
 
 impl Envelope {
@@ -32,6 +35,7 @@ impl Envelope {
             envid: None,
             needs: Needs::default(),
             release: None,
+            filter: None,
         }
     }
 }

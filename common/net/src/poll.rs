@@ -53,6 +53,8 @@ pub struct Options {
     pub busy: &'static [u8],
     /// Connections from here begin with a PROXY header, which says whose they are.
     pub proxies: Vec<Network>,
+    /// But at these services nobody stands before the client.
+    pub direct: &'static [&'static str],
     /// Threads for [`crate::Control::job`], at most.
     pub threads: usize,
     /// How long SIGTERM lets sessions finish.
@@ -71,6 +73,7 @@ impl Default for Options {
             max_per_client: 50,
             busy: b"",
             proxies: Vec::new(),
+            direct: &[],
             threads: 16,
             drain: Duration::from_secs(30),
             on_hangup: None,

@@ -67,6 +67,7 @@ impl Submission {
             envid: letter.envid.clone(),
             needs: letter.needs,
             release: None,
+            filter: None,
             lane: None,
         };
         let name = dir.name(id.as_str());

@@ -54,6 +54,7 @@ impl Dropped {
             needs: self.needs,
             // Of our own users' only SMTP submission knows it.
             release: None,
+            filter: None,
         }
     }
 }

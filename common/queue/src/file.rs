@@ -12,7 +12,7 @@ use std::io;
 
 use base::envelope::{Body, Needs, Ret};
 use base::release::Release;
-use base::{Envelope, ReversePath};
+use base::{Envelope, Filter, ReversePath};
 
 use crate::event::Record;
 use crate::frame::{self, CHUNK, HEADER, Kind, MAGIC, Scanner, VERSION};
@@ -80,6 +80,7 @@ pub(crate) struct Contents {
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
     pub(crate) release: Option<Release>,
+    pub(crate) filter: Option<Filter>,
     /// The lane it was made for.
     pub(crate) lane: Option<Lane>,
     pub(crate) state: State,
@@ -112,6 +113,7 @@ impl Contents {
             envid: self.envid.clone(),
             needs: self.needs,
             release: self.release,
+            filter: self.filter.clone(),
         })
     }
 }
@@ -233,6 +235,7 @@ fn head(scanner: &mut Scanner<'_>, whole: &mut u32) -> Result<Contents, Unreadab
         envid: wishes.envid,
         needs: wishes.needs,
         release: wishes.release,
+        filter: wishes.filter,
         lane: wishes.lane,
         state: State::new(recipients),
         content_at: 0,

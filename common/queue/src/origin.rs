@@ -37,6 +37,10 @@ pub struct Client {
     pub protocol: String,
     /// The user who authenticated.
     pub login: Option<String>,
+    pub port: Option<u16>,
+    /// A content filter brought it back. What stands here is what it says of who sent it here first,
+    /// or else the filter itself; whether that was one of our own only the trace fields tell.
+    pub by_filter: bool,
 }
 
 impl Origin {
@@ -63,6 +67,12 @@ impl Origin {
                 }
                 if let Some(login) = &client.login {
                     out.bytes(LOGIN, login.as_bytes());
+                }
+                if let Some(port) = client.port {
+                    out.number(PORT, port.into());
+                }
+                if client.by_filter {
+                    out.number(BY_FILTER, 1);
                 }
             }
             Source::Submission { uid } => out.number(UID, u64::from(*uid)),
@@ -92,6 +102,11 @@ impl Origin {
                 helo: fields.text(HELO)?,
                 protocol: fields.text(PROTOCOL)?,
                 login: fields.text(LOGIN),
+                port: match fields.number(PORT) {
+                    Some(port) => Some(u16::try_from(port).ok()?),
+                    None => None,
+                },
+                by_filter: fields.number(BY_FILTER).is_some(),
             })
         };
         Some(Self {
@@ -110,6 +125,8 @@ const NAME: u8 = 5;
 const LOGIN: u8 = 6;
 const UID: u8 = 7;
 const PARENT: u8 = 8;
+const PORT: u8 = 9;
+const BY_FILTER: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +142,8 @@ mod tests {
                 helo: "mx".into(),
                 protocol: "ESMTPSA".into(),
                 login: Some("ann".into()),
+                port: Some(65_535),
+                by_filter: true,
             }),
             Source::Network(Client::default()),
             Source::Submission { uid: 1000 },

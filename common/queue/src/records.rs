@@ -2,7 +2,7 @@
 
 use base::envelope::{Body, Needs, Notify, Ret};
 use base::release::Release;
-use base::{Address, Envelope, Recipient, ReversePath};
+use base::{Address, Envelope, Filter, Recipient, ReversePath};
 
 use crate::fields::{self, Fields};
 use crate::queue::Lane;
@@ -44,6 +44,7 @@ pub(crate) struct Wishes {
     pub(crate) envid: Option<String>,
     pub(crate) needs: Needs,
     pub(crate) release: Option<Release>,
+    pub(crate) filter: Option<Filter>,
     pub(crate) lane: Option<Lane>,
 }
 
@@ -56,6 +57,7 @@ impl Wishes {
             envid: envelope.envid.clone(),
             needs: envelope.needs,
             release: envelope.release,
+            filter: envelope.filter.clone(),
             lane: Some(lane),
         }
     }
@@ -93,6 +95,9 @@ impl Wishes {
             if let Some(seconds) = release.seconds {
                 out.number(HOLD_FOR, seconds.into());
             }
+        }
+        if let Some(filter) = &self.filter {
+            out.bytes(FILTER, filter.to_string().as_bytes());
         }
         if let Some(lane) = self.lane {
             out.bytes(LANE, lane.as_str().as_bytes());
@@ -138,6 +143,10 @@ impl Wishes {
                         Some(seconds) => Some(u32::try_from(seconds).ok()?),
                     },
                 }),
+            },
+            filter: match fields.text(FILTER) {
+                None => None,
+                Some(filter) => Some(Filter::parse(&filter).ok()?),
             },
             lane: match fields.text(LANE) {
                 Some(lane) => Some(Lane::parse(&lane)?),
@@ -193,6 +202,7 @@ const LANE: u8 = 5;
 const NEEDS: u8 = 6;
 const RELEASE: u8 = 7;
 const HOLD_FOR: u8 = 8;
+const FILTER: u8 = 9;
 
 /// Of BODY, behind the bits of an octet.
 const BINARY: u64 = 1 << 8;
@@ -222,6 +232,20 @@ mod tests {
         later.number(BODY, 7);
         later.number(RELEASE, 1);
         later.number(HOLD_FOR, 1 << 32);
+        assert!(Wishes::decode(&later.finish()).is_none());
+    }
+
+    #[test]
+    fn the_filter_there_and_back() {
+        let mut envelope = crate::queue::tests::envelope(&["ann@example.org"]);
+        for filter in [None, Some("smtp:[127.0.0.1]:10024"), Some("smtp:a.example")] {
+            envelope.filter = filter.map(|text| Filter::parse(text).unwrap());
+            let read = Wishes::decode(&Wishes::of(&envelope, Lane::Relay).encode()).unwrap();
+            assert_eq!(read.filter, envelope.filter);
+        }
+        let mut later = fields::Writer::default();
+        later.number(BODY, 7);
+        later.bytes(FILTER, b"quic:[::1]");
         assert!(Wishes::decode(&later.finish()).is_none());
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::time::SystemTime;
 
-use base::{Doing, Fail, Recipient, ReversePath};
+use base::{Doing, Fail, Filter, Recipient, ReversePath};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::stat::SFlag;
@@ -40,6 +40,8 @@ pub struct View {
     pub recipients: Vec<RecipientState>,
     /// It waits until then, because its sender wants that.
     pub waits_until: Option<SystemTime>,
+    /// The content filter that it goes to first.
+    pub filter: Option<Filter>,
     /// Why it was put into `hold/`, when somebody said.
     pub held: Option<String>,
     /// Why it cannot be read. Then the fields above are empty.
@@ -173,6 +175,7 @@ fn readable(id: QueueId, place: Place, due: SystemTime, active: bool, contents: 
         reverse_path: contents.reverse_path,
         recipients,
         waits_until,
+        filter: contents.filter,
         held,
         damage: None,
         history: contents.history,
@@ -192,6 +195,7 @@ fn unreadable(id: QueueId, place: Place, due: SystemTime, reason: String) -> Vie
         reverse_path: None,
         recipients: State::new(Vec::<Recipient>::new()).recipients,
         waits_until: None,
+        filter: None,
         held: None,
         damage: Some(reason),
         history: Vec::new(),

@@ -19,6 +19,16 @@ pub struct Route {
     pub user: Address,
 }
 
+impl Route {
+    /// By this host, whatever the address is.
+    pub fn by(next: NextHop, user: &Address) -> Self {
+        Self {
+            mailer: Mailer::Relay { next },
+            user: user.clone(),
+        }
+    }
+}
+
 /// Who takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mailer {
@@ -108,10 +118,15 @@ impl Router {
             relay: config
                 .default_relay
                 .as_ref()
-                .map(|relay| next_hop(relay, config)),
+                .map(|relay| next_hop(relay, config.relay_port, config.mx_sendmail)),
             mx: config.mx_sendmail,
             port: config.relay_port,
         }
+    }
+
+    /// A host that the configuration names.
+    pub fn host(&self, host: &NextHost) -> NextHop {
+        next_hop(host, self.port, self.mx)
     }
 
     /// Where this address goes.
@@ -195,9 +210,9 @@ pub fn own_addresses() -> Vec<IpAddr> {
         .collect()
 }
 
-fn next_hop(relay: &NextHost, config: &Config) -> NextHop {
-    let port = relay.port.unwrap_or(config.relay_port);
-    match (relay.host.ip(), relay.mx && config.mx_sendmail) {
+fn next_hop(relay: &NextHost, port: u16, mx: bool) -> NextHop {
+    let port = relay.port.unwrap_or(port);
+    match (relay.host.ip(), relay.mx && mx) {
         (Some(ip), _) => NextHop::Ip { ip, port },
         (None, true) => NextHop::Mx {
             domain: relay.host.clone(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use base::envelope::Notify;
 use base::escape::escape;
-use base::{Address, Config, Doing, Fail, Recipient, Status};
+use base::{Address, Config, Doing, Fail, Filter, Recipient, Status};
 use mime::content::Content;
 use mime::structure::Builder;
 use queue::Queue;
@@ -269,6 +269,10 @@ impl Look<'_> {
                     self.ruling.redirect = Some(address);
                 }
             }
+            Verb::Filter => {
+                let filter = Filter::parse(&String::from_utf8_lossy(&text)).ok();
+                self.ruling.filter = filter.map(Box::new).or_else(|| self.ruling.filter.take());
+            }
             Verb::Bcc => {
                 let address = self.address(&text);
                 self.bcc
@@ -426,6 +430,18 @@ mod tests {
                 .1
                 .discard
         );
+    }
+
+    #[test]
+    fn the_last_filter_that_is_named_counts() {
+        let ruling = |body| {
+            let header = "/^Subject: one/ FILTER smtp:[127.0.0.1]:10026\n";
+            let filter = check(header, body, MULTI).1.filter;
+            filter.map(|filter| filter.to_string())
+        };
+        assert_eq!(ruling("").as_deref(), Some("smtp:[127.0.0.1]:10026"));
+        let last = ruling("/^hello/ FILTER smtp:[127.0.0.1]:1\n/^bye/ FILTER smtp:[::1]:2\n");
+        assert_eq!(last.as_deref(), Some("smtp:[::1]:2"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use base::{Address, Recipient, ReversePath};
 use net::Control;
 use queue::{Flush, Lane};
 
-use super::{Connection, Done};
+use super::{Connection, Done, REINJECT};
 use crate::access;
 use crate::gate::{Hello, Opened, Question, Ruling};
 use crate::reply::{self, Reply};
@@ -49,6 +49,17 @@ impl Asked {
 impl Connection {
     pub(super) fn ask(&mut self, action: Action, control: &mut Control<'_, Done>) {
         match action {
+            // A filter's port, and not the filter.
+            Action::AskClient if self.service == REINJECT && !self.trusted => {
+                log::log!(self.level, "connect from {}", self.shown);
+                let answer = Admission {
+                    shown: self.shown.clone(),
+                    took: Duration::ZERO,
+                    welcome: false,
+                    answer: Err(reply::NOT_A_FILTER),
+                };
+                self.step(Input::Client(answer), control);
+            }
             Action::AskClient => self.ask_doors(Asked::Client(Instant::now()), control),
             Action::AskHello { name, extended } => {
                 if let Some(visit) = &mut self.visit {
@@ -87,6 +98,14 @@ impl Connection {
                 }
                 self.ask_doors(Asked::Sender, control);
             }
+            // The table was asked before the message went to the filter.
+            Action::AskRecipient {
+                recipient,
+                may_relay,
+                ..
+            } if self.service == REINJECT => {
+                self.ask_recipient(recipient, may_relay, access::Ruling::GoOn, control);
+            }
             Action::AskRecipient {
                 recipient,
                 may_relay,
@@ -105,10 +124,10 @@ impl Connection {
                 if let Some(visit) = &mut self.visit {
                     visit.facts.permitted = answer.permitted;
                 }
-                let (hold, prepend) = (answer.hold, answer.prepend);
                 self.ruling.add(Ruling {
-                    hold,
-                    prepend,
+                    hold: answer.hold,
+                    filter: answer.filter.map(Box::new),
+                    prepend: answer.prepend,
                     ..Ruling::default()
                 });
                 self.ask_recipient(recipient, may_relay, answer.ruling, control);

@@ -38,6 +38,7 @@ pub(super) fn client() -> Client {
         submission: false,
         tls_offered: true,
         xclient: false,
+        filter: false,
     }
 }
 

@@ -78,6 +78,7 @@ impl Session {
             | Command::Rset
             | Command::Bdat(_)
             | Command::Xclient(_)
+            | Command::Xforward(_)
             | Command::Quit => false,
         };
         // PIPELINING is for who has said EHLO.

@@ -1,4 +1,4 @@
-//! STARTTLS (RFC 3207) and AUTH (RFC 4954).
+//! Who the client is: STARTTLS (RFC 3207), AUTH (RFC 4954), XCLIENT and XFORWARD.
 
 use account::{Channel, Mechanism};
 
@@ -6,6 +6,7 @@ use super::{Action, Actions, AuthAnswer, MAX_AUTH_FAILURES, Session, State};
 use crate::auth;
 use crate::reply::{self, Reply};
 use crate::xclient::Xclient;
+use crate::xforward::Xforward;
 
 impl Session {
     /// Postfix's XCLIENT_README. This session is over, and another one begins for that client.
@@ -18,6 +19,18 @@ impl Session {
         }
         actions.push(Action::Become(said));
         self.enter(State::Closed);
+    }
+
+    /// Postfix's XFORWARD_README: for the next message.
+    pub(super) fn xforward(&mut self, said: Xforward, actions: &mut Actions) {
+        if !self.client.filter {
+            return self.refuse(reply::NO_XFORWARD, actions);
+        }
+        if !matches!(self.state, State::Idle) {
+            return self.refuse(reply::XFORWARD_IN_MAIL, actions);
+        }
+        self.forwarded.get_or_insert_default().add(said);
+        actions.push(Action::Reply(reply::OK));
     }
 
     /// RFC 3207 4

@@ -15,7 +15,7 @@ use super::{
 use crate::body::{Body, Framing, Limits};
 use crate::command::{Mail, Path, Rcpt};
 use crate::reply::{self, Reply};
-use crate::xclient;
+use crate::{xclient, xforward};
 
 impl Session {
     /// RFC 5321 4.1.1.1 and 4.1.4: it also clears a transaction.
@@ -77,7 +77,13 @@ impl Session {
             if self.client.xclient {
                 text.push_str(&format!("\n{}", xclient::KEYWORD));
             }
-            text.push_str("\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nBINARYMIME\nSMTPUTF8\nHELP");
+            text.push_str("\nENHANCEDSTATUSCODES\nDSN");
+            // A filter may show our keywords to qrun, and know of DATA alone.
+            match self.client.filter {
+                true => text.push_str(&format!("\n{}", xforward::KEYWORD)),
+                false => text.push_str("\nCHUNKING\nBINARYMIME"),
+            }
+            text.push_str("\nSMTPUTF8\nHELP");
         }
         actions.push(Action::Reply(Reply::made(250, None, text)));
     }
@@ -156,6 +162,7 @@ impl Session {
             protocol: protocol(how, self.tls, self.login.is_some()),
             login: self.login.clone(),
             submitted: self.client.submission || self.login.is_some(),
+            forwarded: self.forwarded.take(),
         });
         actions.push(Action::AskSender {
             size,
@@ -376,10 +383,12 @@ impl Session {
             Some(login) => format!(", sasl_username={}", escape(login)),
             None => String::new(),
         };
+        let forwarded = transaction.forwarded.as_ref();
+        let forwarded = forwarded.map(ToString::to_string).unwrap_or_default();
         for entry in &entries {
             let Queued { id, recipients } = entry;
             actions.push(Action::Log(format!(
-                "{id}: client={}{login}",
+                "{id}: client={}{login}{forwarded}",
                 self.client.shown
             )));
             actions.push(Action::Log(format!(

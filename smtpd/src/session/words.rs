@@ -10,6 +10,7 @@ use queue::Flush;
 
 use crate::reply::Reply;
 use crate::xclient::Xclient;
+use crate::xforward::Xforward;
 
 /// What the operator allows: the same for all sessions of the daemon.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) tls_offered: bool,
     /// It may say whose connection it brings.
     pub(crate) xclient: bool,
+    /// It is a content filter that brings mail back: it says who brought it first.
+    pub(crate) filter: bool,
 }
 
 /// What happened.
@@ -202,6 +205,8 @@ pub(crate) struct Transaction {
     pub(crate) login: Option<String>,
     /// It comes from its author, one of our users: what it lacks is added.
     pub(crate) submitted: bool,
+    /// What a content filter says of who brought it here first.
+    pub(crate) forwarded: Option<Box<Xforward>>,
 }
 
 impl Transaction {

@@ -54,6 +54,21 @@ pub const KEYS: &[Key] = &[
         "answers come from this zone file, not from DNS",
     ),
     key(
+        "CONTENT_FILTER",
+        "",
+        "smtp:[host]:port that all mail goes through, to come back at REINJECT",
+    ),
+    key(
+        "REINJECT",
+        "",
+        "addresses and ports where a content filter brings mail back, 127.0.0.1:10025",
+    ),
+    key(
+        "REINJECT_FROM",
+        "127.0.0.0/8 ::1/128",
+        "content filters: what they bring back is taken without any check",
+    ),
+    key(
         "MY_NETWORKS",
         "127.0.0.0/8 ::1/128",
         "clients here may relay",

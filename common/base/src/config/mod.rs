@@ -5,6 +5,7 @@
 //! meets a bad value later. [`KEYS`] is the list of names, with default and meaning; yubin.def(5)
 //! says the same at length. The words of CF's sendmail.def keep CF's meaning.
 
+mod content_filter;
 mod dnsbl;
 mod keys;
 mod milter;
@@ -13,12 +14,13 @@ pub mod reader;
 mod value;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::{Address, Domain};
 use crate::fail::Fail;
+use crate::filter::Filter;
 use crate::root::Root;
 pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
@@ -51,6 +53,12 @@ pub struct Config {
     pub mx_sendmail: bool,
     pub relay_port: u16,
     pub dns_zone_file: Option<PathBuf>,
+    /// What all mail goes through first, that comes from elsewhere or from our users.
+    pub content_filter: Option<Filter>,
+    /// Where it comes back.
+    pub reinject: Vec<SocketAddr>,
+    /// From whom.
+    pub reinject_from: Vec<Network>,
 
     // Who may send
     pub my_networks: Vec<Network>,
@@ -225,6 +233,9 @@ impl Config {
             mx_sendmail: get.one("MX_SENDMAIL", value::yes_no)?,
             relay_port: port("RELAY_PORT")?,
             dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
+            content_filter: get.optional("CONTENT_FILTER", Filter::parse)?,
+            reinject: get.list("REINJECT", content_filter::address)?,
+            reinject_from: get.list("REINJECT_FROM", content_filter::network)?,
             my_networks: get.list("MY_NETWORKS", value::network)?,
             greet_delay: time("GREET_DELAY")?,
             client_names: get.one("CLIENT_NAMES", value::yes_no)?,
@@ -315,6 +326,7 @@ impl Config {
         if !config.authentication_results && matches!(config.dmarc, Dmarc::Reject | Dmarc::Hold) {
             return Err(get.bad("DMARC", "needs AUTHENTICATION_RESULTS=yes"));
         }
+        content_filter::check(&config).map_err(|(name, what)| get.bad(name, what))?;
         if config.min_backoff > config.max_backoff {
             return Err(get.bad("MIN_BACKOFF", "longer than MAX_BACKOFF"));
         }

@@ -16,12 +16,19 @@ pub enum Direct {
 }
 
 /// A host that takes mail: `smtp:relay.example.org`, `smtp:[relay.example.org]:587`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NextHost {
     pub host: Domain,
     pub port: Option<u16>,
     /// Whether its MX records are looked up: not when it stands in brackets.
     pub mx: bool,
+}
+
+impl NextHost {
+    /// The error says what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        next_host(text)
+    }
 }
 
 /// PLAINTEXT_LOGIN: where a password may travel without TLS.

@@ -110,7 +110,7 @@ where
     fn admit(&mut self, socket: Socket, listen: Listen) {
         let accepted = self.describe(&socket, listen);
         match (socket, accepted.peer) {
-            (Socket::Tcp(stream), Peer::Ip(from)) if self.is_proxy(from) => {
+            (Socket::Tcp(stream), Peer::Ip(from)) if self.is_proxy(from, listen.service) => {
                 // Whose it is will be counted when that is known.
                 match self.caps.enter(None) {
                     Ok(()) => self.let_knock(stream, from, accepted),

@@ -40,12 +40,10 @@ where
     F: FnMut(&Accepted) -> P,
 {
     /// Whether such a connection must begin with a header.
-    pub(super) fn is_proxy(&self, from: SocketAddr) -> bool {
-        let ip = from.ip();
-        self.options
-            .proxies
-            .iter()
-            .any(|network| network.contains(ip))
+    pub(super) fn is_proxy(&self, from: SocketAddr, service: &str) -> bool {
+        let (ip, options) = (from.ip(), &self.options);
+        let mut proxies = options.proxies.iter();
+        proxies.any(|network| network.contains(ip)) && !options.direct.contains(&service)
     }
 
     /// Counted already, as one of nobody's.

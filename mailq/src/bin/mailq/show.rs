@@ -142,6 +142,9 @@ fn entry(out: &mut String, view: &View) {
         let time = Date::local(date::unix(time)).iso8601();
         reason(out, &format!("waits until {time}, as its sender wants"));
     }
+    if let Some(filter) = &view.filter {
+        reason(out, &format!("content filter {filter}"));
+    }
     if let Some(held) = &view.held {
         reason(out, &format!("held: {held}"));
     }
@@ -211,6 +214,8 @@ fn json(view: &View) -> String {
     let queued = matches!(view.place, Place::Local | Place::Relay);
     object.number("next_attempt", queued.then(|| date::unix(view.due)));
     object.number("waits_until", view.waits_until.map(date::unix));
+    let filter = view.filter.as_ref().map(ToString::to_string);
+    object.optional("content_filter", filter.as_deref());
     object.optional("held", view.held.as_deref());
     object.optional("damage", view.damage.as_deref());
     match view.origin.as_ref().map(|o| &o.source) {
@@ -379,6 +384,7 @@ mod tests {
                 ),
             ],
             waits_until: None,
+            filter: None,
             held: None,
             damage: None,
             history: Vec::new(),
@@ -405,6 +411,14 @@ mod tests {
             "", "", "", ""
         );
         assert_eq!(shown, wanted);
+        let mut filtered = view(Place::Relay);
+        filtered.filter = base::Filter::parse("smtp:[127.0.0.1]:10024").ok();
+        let shown = text(std::slice::from_ref(&filtered));
+        let line = format!("{:35}(content filter smtp:[127.0.0.1]:10024)\n", "");
+        assert!(shown.contains(&line), "{shown}");
+        let shown = json(&filtered);
+        let want = "\"content_filter\":\"smtp:[127.0.0.1]:10024\"";
+        assert!(shown.contains(want), "{shown}");
         assert_eq!(text(&[]), "Mail queue is empty\n");
     }
 

@@ -1,6 +1,6 @@
 //! The client's side of one SMTP transaction: RFC 5321, with PIPELINING (2920), SIZE (1870),
 //! 8BITMIME (6152), CHUNKING and BINARYMIME (3030), STARTTLS (3207), DSN (3461), SMTPUTF8 (6531) and
-//! REQUIRETLS (8689). A pure state machine.
+//! REQUIRETLS (8689), and Postfix's XFORWARD for content filters. A pure state machine.
 //!
 //! It ends with a verdict for each recipient, taken from the server's own words. Silence, nonsense
 //! and a lost connection are never more than "try later".
@@ -68,6 +68,8 @@ enum State {
     StartTls,
     /// The handshake.
     Tls,
+    /// The answer to one of the commands that tell of the message's client.
+    Forward,
     Mail,
     /// Replies to the recipients from `next` on; those before `sent` are asked.
     Rcpt {
@@ -93,6 +95,8 @@ pub(crate) struct Client {
     replies: Replies,
     abilities: Abilities,
     verdicts: Vec<Option<Verdict>>,
+    /// What is still to be told of the message's client, the last first.
+    forward: Vec<String>,
     /// DATA was pipelined behind the recipients.
     data_sent: bool,
     /// How many replies were read.
@@ -150,6 +154,7 @@ impl Client {
             replies: Replies::default(),
             abilities: Abilities::default(),
             verdicts,
+            forward: Vec::new(),
             data_sent: false,
             heard: 0,
             tls_failed: false,
@@ -253,6 +258,13 @@ impl Client {
             State::Ehlo => self.greeted(reply, actions),
             State::Helo if reply.class() == 2 => self.begin(actions),
             State::StartTls => self.starttls(reply, actions),
+            State::Forward => {
+                if reply.class() != 2 {
+                    // It will know less.
+                    log::warn!("{} says to XFORWARD: {}", self.peer, reply.text());
+                }
+                self.introduce(actions);
+            }
             State::Mail => self.mail(reply, actions),
             State::Rcpt { next, sent } => self.rcpt(next, sent, reply, actions),
             State::Data => self.data(reply, actions),
@@ -338,7 +350,7 @@ impl Client {
         None
     }
 
-    /// MAIL, and with PIPELINING the first recipients behind it.
+    /// The transaction, if the server can have the message.
     fn begin(&mut self, actions: &mut Vec<Action>) {
         if let Some((status, what)) = self.lack() {
             self.unfit = true;
@@ -346,8 +358,7 @@ impl Client {
             self.decide_rest(status, &text);
             return self.quit(actions);
         }
-        let binary = self.binary();
-        let size = binary.unwrap_or(self.mail.size);
+        let size = self.binary().unwrap_or(self.mail.size);
         if let Some(limit) = self.abilities.size_limit
             && size > limit
         {
@@ -358,6 +369,28 @@ impl Client {
             self.decide_rest(Status::TOO_BIG, &text);
             return self.quit(actions);
         }
+        if let Some(forward) = &self.mail.forward {
+            self.forward = forward.commands(self.abilities.forward);
+            self.forward.reverse();
+        }
+        self.introduce(actions);
+    }
+
+    /// Whose the message is, for who wants to know; then the message.
+    fn introduce(&mut self, actions: &mut Vec<Action>) {
+        match self.forward.pop() {
+            Some(command) => {
+                actions.push(Action::Send(command));
+                self.enter(State::Forward);
+            }
+            None => self.start_mail(actions),
+        }
+    }
+
+    /// MAIL, and with PIPELINING the first recipients behind it.
+    fn start_mail(&mut self, actions: &mut Vec<Action>) {
+        let binary = self.binary();
+        let size = binary.unwrap_or(self.mail.size);
         let mut line = format!("MAIL FROM:<{}>", self.mail.reverse_path);
         if self.abilities.size {
             line.push_str(&format!(" SIZE={size}"));
@@ -540,6 +573,7 @@ impl Client {
             State::Greeting => "waiting for its greeting",
             State::Ehlo | State::Helo => "introducing ourselves",
             State::StartTls | State::Tls => "starting TLS",
+            State::Forward => "sending XFORWARD",
             State::Mail => "sending MAIL FROM",
             State::Rcpt { .. } => "sending RCPT TO",
             State::Data => "sending DATA",

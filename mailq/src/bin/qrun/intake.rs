@@ -50,10 +50,12 @@ pub(crate) fn judge(
     let mut envelope = dropped.envelope(ReversePath::Address(author.clone()));
     // From may be of it.
     envelope.needs.smtputf8 |= !envelope.reverse_path.is_ascii();
+    envelope.filter.clone_from(&world.content_filter);
     let ours = |address: &Address| matches!(router.route(address).mailer, Mailer::Local { .. });
     // Whatever is not surely ours goes to the lane that can relay, bounce and hand over.
     let looping = Names::of(&header).count("Received") > world.hop_limit;
-    let lane = match !looping && envelope.recipients.iter().all(|r| ours(&r.address)) {
+    let stays = !looping && envelope.filter.is_none();
+    let lane = match stays && envelope.recipients.iter().all(|r| ours(&r.address)) {
         true => Lane::Local,
         false => Lane::Relay,
     };

@@ -7,6 +7,8 @@
 use base::envelope::{self, Body, Needs, Ret, is_envid, is_orcpt};
 use base::{Address, Domain, Envelope, Recipient};
 
+use crate::forward::Forward;
+
 /// What a transaction needs besides the content.
 #[derive(Debug, Clone)]
 pub(crate) struct Mail {
@@ -24,6 +26,8 @@ pub(crate) struct Mail {
     pub(crate) recipients: Vec<To>,
     ret: Option<Ret>,
     envid: Option<String>,
+    /// For a content filter.
+    pub(crate) forward: Option<Forward>,
 }
 
 /// A recipient of the transaction.
@@ -59,6 +63,7 @@ impl Mail {
             recipients: Vec::new(),
             ret: envelope.ret,
             envid: envelope.envid.clone().filter(|e| is_envid(e)),
+            forward: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod destinations;
 mod fake;
 mod flush;
 mod forms;
+mod forward;
 mod intake;
 mod mail;
 mod needs;
@@ -19,6 +20,7 @@ mod runner;
 mod schedule;
 mod session;
 mod signing;
+mod trace;
 mod world;
 
 use std::ffi::OsString;

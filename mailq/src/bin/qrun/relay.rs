@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use base::{Address, Envelope, Fail, Status};
 use bounce::About;
 use queue::{Attempt, Entry, Event, Lane, Outcome as Stands, Spawn};
-use rules::{Mailer, NextHop};
+use rules::{Mailer, NextHop, Route};
 
 use crate::board::{Board, Ended};
 use crate::client::Verdict;
@@ -123,6 +123,8 @@ impl<'a> Relay<'a> {
     fn plan(&self) -> Result<Plan, Fail> {
         let mut plan = Plan::default();
         let mut places: HashMap<NextHop, usize> = HashMap::new();
+        let filter = self.entry.envelope().filter.as_ref();
+        let filter = filter.map(|filter| self.world.router.host(filter.host()));
         let looping = intake::is_looping(&self.entry, self.world.hop_limit)?;
         for (recipient, state) in self.entry.recipients().iter().enumerate() {
             if !state.outcome.is_pending() || self.had_its_turn(&state.outcome) {
@@ -139,7 +141,12 @@ impl<'a> Relay<'a> {
                 settle(Status::LOOP, "too many hops, this is a mail loop".into());
                 continue;
             }
-            let route = self.world.router.route(&state.recipient.address);
+            let address = &state.recipient.address;
+            let route = match &filter {
+                // Whoever they are; it brings the message back.
+                Some(next) => Route::by(next.clone(), address),
+                None => self.world.router.route(address),
+            };
             match route.mailer {
                 Mailer::Local { .. } => plan.local.push(recipient),
                 Mailer::Error { status, text } => settle(status, text),

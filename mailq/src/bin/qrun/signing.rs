@@ -4,10 +4,12 @@
 //!
 //! Signed is what sendmail(1) submitted, what came by a login, and what came from MY_NETWORKS. What
 //! strangers sent is never signed, whatever its From says, and neither is what was made out of it: a
-//! forward, a list, a bounce. smtpd sees no key.
+//! forward, a list, a bounce. What goes through a content filter is signed when it has come back, by what
+//! our trace field says of who sent it. smtpd sees no key.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +18,8 @@ use base::{Config, Doing, Domain, Fail};
 use mailauth::dkim::{Bodies, Header, Signer};
 use mime::address::{self, Entry as Author};
 use queue::{Entry, Source};
+
+use crate::trace;
 
 /// A longer header is not signed.
 const MAX_HEADER: usize = 256 * 1024;
@@ -29,6 +33,8 @@ const PIECE: usize = 64 * 1024;
 pub(crate) struct Signing {
     keys: HashMap<Domain, Vec<Signer>>,
     networks: Vec<Network>,
+    /// Our name in trace fields; `None` where there are no keys.
+    host: Option<Domain>,
 }
 
 impl Signing {
@@ -58,7 +64,12 @@ impl Signing {
             keys.insert(domain, signers);
         }
         let networks = config.my_networks.clone();
-        Ok(Self { keys, networks })
+        let host = Some(config.official_name.clone()).filter(|_| !keys.is_empty());
+        Ok(Self {
+            keys,
+            networks,
+            host,
+        })
     }
 
     /// What has to stand in DNS, a line for each key.
@@ -75,25 +86,36 @@ impl Signing {
     /// The fields to put before a message, of which this is the content that is sent; empty where it is
     /// not to be signed.
     pub(crate) fn fields(&self, entry: &Entry, content: &mut dyn Read) -> Result<String, Fail> {
-        if self.keys.is_empty() || !self.is_ours(&entry.origin().source) {
+        let source = &entry.origin().source;
+        let came_back = matches!(source, Source::Network(client) if client.by_filter);
+        if self.keys.is_empty()
+            || entry.envelope().filter.is_some()
+            || !(came_back || self.is_ours(source))
+        {
             return Ok(String::new());
         }
-        self.sign(content)
+        self.sign(content, came_back)
             .doing(|| format!("read message {}", entry.id()))
     }
 
-    fn is_ours(&self, source: &Source) -> bool {
+    /// Whether one of our own has sent it; of what a content filter brought back that is not known.
+    pub(crate) fn is_ours(&self, source: &Source) -> bool {
         match source {
             Source::Submission { .. } => true,
+            Source::Network(client) if client.by_filter => false,
             Source::Network(client) => {
-                let near = |ip| self.networks.iter().any(|network| network.contains(ip));
-                client.login.is_some() || client.ip.is_none_or(near)
+                client.login.is_some() || client.ip.is_none_or(|ip| self.is_near(ip))
             }
             Source::Child { .. } => false,
         }
     }
 
-    fn sign(&self, content: &mut dyn Read) -> io::Result<String> {
+    fn is_near(&self, ip: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(ip))
+    }
+
+    /// `by_trace`: only where our trace field says that it is ours.
+    fn sign(&self, content: &mut dyn Read, by_trace: bool) -> io::Result<String> {
         let mut text = Vec::new();
         let mut piece = vec![0; PIECE];
         let header = loop {
@@ -106,6 +128,10 @@ impl Signing {
             }
         };
         let (fields, body) = text.split_at(header);
+        let ours = |host| trace::is_ours(fields, host, |ip| self.is_near(ip));
+        if by_trace && !self.host.as_ref().is_some_and(ours) {
+            return Ok(String::new());
+        }
         let header = Header::new(fields);
         let signers = self.signers(&header);
         if signers.is_empty() {

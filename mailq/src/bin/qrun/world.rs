@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Config, Domain, Fail, Root};
+use base::{Config, Domain, Fail, Filter, Root};
 use bounce::Reporter;
 use dns::{Resolve, Us};
 use net::tls::Connector;
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) message_size_limit: u64,
     pub(crate) hop_limit: usize,
     pub(crate) signing: Signing,
+    /// For what sendmail(1) submits.
+    pub(crate) content_filter: Option<Filter>,
     smtp_port: u16,
     addresses: Vec<IpAddr>,
 }
@@ -46,6 +48,7 @@ impl World {
             message_size_limit: config.message_size_limit,
             hop_limit: config.hop_limit,
             signing: Signing::open(config)?,
+            content_filter: config.content_filter.clone(),
             smtp_port: config.smtp_port,
             addresses: rules::own_addresses(),
         })

@@ -14,7 +14,7 @@
 use std::path::Path;
 
 use base::escape::escape;
-use base::{Address, Fail, Status};
+use base::{Address, Fail, Filter, Status};
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 /// More rules are a mistake, or a work for another program.
@@ -35,6 +35,7 @@ pub(super) enum Verb {
     Discard,
     Hold,
     Redirect,
+    Filter,
     Bcc,
     Prepend,
     Replace,
@@ -44,12 +45,13 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    const ALL: [(&'static str, Self); 11] = [
+    const ALL: [(&'static str, Self); 12] = [
         ("DUNNO", Self::Dunno),
         ("REJECT", Self::Reject),
         ("DISCARD", Self::Discard),
         ("HOLD", Self::Hold),
         ("REDIRECT", Self::Redirect),
+        ("FILTER", Self::Filter),
         ("BCC", Self::Bcc),
         ("PREPEND", Self::Prepend),
         ("REPLACE", Self::Replace),
@@ -66,6 +68,7 @@ impl Verb {
             Self::Discard => "discard",
             Self::Hold => "hold",
             Self::Redirect => "redirect",
+            Self::Filter => "filter",
             Self::Bcc => "bcc",
             Self::Prepend => "prepend",
             Self::Replace => "replace",
@@ -77,7 +80,7 @@ impl Verb {
     fn needs_text(self) -> bool {
         matches!(
             self,
-            Self::Redirect | Self::Bcc | Self::Prepend | Self::Replace
+            Self::Redirect | Self::Filter | Self::Bcc | Self::Prepend | Self::Replace
         )
     }
 }
@@ -332,6 +335,10 @@ fn parse_action(text: &str, groups: usize) -> Result<Then, String> {
     if matches!(verb, Verb::Redirect | Verb::Bcc) && !said.contains('$') {
         Address::parse(said).map_err(|e| format!("{name} `{said}': {e}"))?;
     }
+    // What comes from a message must not choose a host.
+    if *verb == Verb::Filter {
+        Filter::parse(said).map_err(|what| format!("{name} `{said}' {what}"))?;
+    }
     Ok(Then::Do(*verb, said.to_owned()))
 }
 
@@ -463,6 +470,11 @@ mod tests {
             ("/a/", "`' is no action"),
             ("/a/ REPLACE", "REPLACE needs a text"),
             ("/a/ REDIRECT nobody", "REDIRECT `nobody'"),
+            (
+                "/(a)/ FILTER smtp:[$1]:25",
+                "FILTER `smtp:[$1]:25' is no content filter",
+            ),
+            ("/a/ FILTER", "FILTER needs a text"),
             ("/(a)/ WARN $2", "`$2', but the pattern has 1"),
             ("!/(a)/ WARN $1", "`$1', but the pattern has 0"),
             ("/a/ WARN $x", "`$' needs a number"),

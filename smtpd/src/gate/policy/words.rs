@@ -155,6 +155,10 @@ pub(super) fn understand(answer: &str) -> Result<(Ruling, Option<String>), Strin
             redirect: Some(address),
             ..nothing
         },
+        Action::Filter(filter) => Ruling {
+            filter: Some(Box::new(filter)),
+            ..nothing
+        },
         Action::Prepend(field) => Ruling {
             prepend: vec![field],
             ..nothing
@@ -302,6 +306,10 @@ mod tests {
                 Ruling {
                     redirect: Some(to), ..
                 } => format!("to {to}"),
+                Ruling {
+                    filter: Some(filter),
+                    ..
+                } => format!("by {filter}"),
                 ruling => ruling.prepend.concat(),
             },
         }
@@ -310,6 +318,10 @@ mod tests {
     #[test]
     fn actions_of_access_5() {
         let table = [
+            (
+                "action=FILTER smtp:[127.0.0.1]:10026\n\n",
+                "by smtp:[127.0.0.1]:10026",
+            ),
             ("action=DUNNO\n\n", "-"),
             ("action=dunno text\n", "-"),
             ("action=OK", "-"),

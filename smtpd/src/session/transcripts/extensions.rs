@@ -288,3 +288,64 @@ fn the_header_of_binarymime_has_lines() {
         assert!(world.taken.is_empty(), "{header:?}");
     }
 }
+
+/// A content filter says whose message it brings back, for one message; nobody else does.
+#[test]
+fn xforward_is_for_filters() {
+    play("C: XFORWARD ADDR=192.0.2.9\nS: 550 5.7.0 XFORWARD is not for this client");
+    let mut world = World::new(Client {
+        trusted: true,
+        filter: true,
+        ..client()
+    });
+    world.play(&HELLO.replace(
+        "S: 250-CHUNKING\n    S: 250-BINARYMIME",
+        "S: 250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+    ));
+    world.play(
+        "
+        C: XFORWARD ADDR=192.0.2.9 NAME=mx.example.net PORT=4711
+        S: 250 2.0.0 Ok
+        C: XFORWARD IDENT=1a2B HELO=x+2By SOURCE=REMOTE
+        S: 250 2.0.0 Ok
+        C: XFORWARD LOGIN=ann
+        S: 501 5.5.4 Bad XFORWARD attribute or value
+        C: MAIL FROM:<a@b.c>
+        S: 250 2.1.0 Ok
+        C: XFORWARD ADDR=192.0.2.10
+        S: 503 5.5.1 XFORWARD not allowed in a mail transaction
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: x
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        C: XFORWARD ADDR=192.0.2.11
+        S: 250 2.0.0 Ok
+        C: RSET
+        S: 250 2.0.0 Ok
+        C: MAIL FROM:<a@b.c>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: x
+        C: .
+        S: 250 2.0.0 Ok: queued as Q1
+        ",
+    );
+    let came: Vec<_> = world
+        .logged
+        .iter()
+        .filter(|l| l.contains("client="))
+        .collect();
+    assert_eq!(
+        came,
+        [
+            "Q1: client=unknown[192.0.2.1], orig_queue_id=1a2B, orig_client=mx.example.net[192.0.2.9]",
+            "Q1: client=unknown[192.0.2.1]"
+        ]
+    );
+}

@@ -1,5 +1,6 @@
 //! What a server says it can do: the reply to EHLO, RFC 5321 4.1.1.1. Pure.
 
+use crate::forward::Wanted;
 use crate::reply::Reply;
 
 /// What the server said it can do.
@@ -16,6 +17,8 @@ pub(super) struct Abilities {
     /// RFC 1870: octets; `None` where it sets no limit or does not say.
     pub(super) size_limit: Option<u64>,
     pub(super) size: bool,
+    /// What it wants to know of the client.
+    pub(super) forward: Wanted,
 }
 
 impl Abilities {
@@ -36,6 +39,7 @@ impl Abilities {
                 "CHUNKING" => all.chunking = true,
                 "BINARYMIME" => all.binary = true,
                 "REQUIRETLS" => all.require_tls = true,
+                "XFORWARD" => all.forward = Wanted::read(words),
                 "SIZE" => {
                     all.size = true;
                     // RFC 1870 6.1: 0 is no limit.

@@ -585,3 +585,57 @@ fn binary_parts_go_to_who_takes_them() {
         play(binary(), Tls::May, &script, 1);
     }
 }
+
+#[test]
+fn a_filter_is_told_whose_it_is_and_may_not_care() {
+    let mut mail = mail(A);
+    let client = queue::Client {
+        ip: "192.0.2.1".parse().ok(),
+        helo: "pc".into(),
+        protocol: "ESMTP".into(),
+        ..queue::Client::default()
+    };
+    let origin = queue::Origin::now(queue::Source::Network(client));
+    let id = queue::QueueId::parse("4F2c1b0000BCDFGHJKLM").unwrap();
+    mail.forward = Some(crate::forward::Forward::new(&id, &origin, false));
+    let (verdicts, outcome) = play(
+        mail.clone(),
+        Tls::Failed,
+        "S: 220 filter
+        C: EHLO mail.a.test
+        S: 250-filter
+        S: 250-DSN
+        S: 250 XFORWARD NAME ADDR HELO IDENT SOURCE
+        C: XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1
+        S: 250 ok
+        C: XFORWARD HELO=pc IDENT=4F2c1b0000BCDFGHJKLM SOURCE=REMOTE
+        S: 550 5.7.0 no
+        C: MAIL FROM:<s@a.test> RET=HDRS ENVID=id+2B1
+        S: 250 ok
+        C: RCPT TO:<a@b.test>
+        S: 250 ok
+        C: DATA
+        S: 354 go on
+        ! content
+        S: 250 2.0.0 passed
+        C: QUIT
+        ! close",
+        3,
+    );
+    assert_eq!(verdicts, ["2.0.0 250 2.0.0 passed"]);
+    assert!(outcome.dsn);
+    let (verdicts, _) = play(
+        mail,
+        Tls::Failed,
+        "S: 220 filter
+        C: EHLO mail.a.test
+        S: 250-filter
+        S: 250 XFORWARD ADDR
+        C: XFORWARD ADDR=192.0.2.1
+        S: 421 4.3.0 ending
+        C: QUIT
+        ! close",
+        usize::MAX,
+    );
+    assert_eq!(verdicts, ["4.3.0 421 4.3.0 ending"]);
+}

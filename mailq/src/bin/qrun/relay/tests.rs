@@ -505,3 +505,78 @@ fn requiretls_is_kept_and_said_in_the_report() {
     let report = host.claim(Lane::Local, &host.waiting(Lane::Local)[0]);
     assert!(report.envelope().needs.require_tls);
 }
+
+/// A filter that takes everything; its mail goes nowhere else, whoever its recipients are.
+fn through(port: u16) -> impl FnOnce(&mut Envelope) {
+    move |envelope| {
+        let text = format!("smtp:[127.0.0.1]:{port}");
+        envelope.filter = base::Filter::parse(&text).ok();
+    }
+}
+
+#[test]
+fn all_recipients_go_to_the_filter_together() {
+    let fake = Fake::start(|line| match line.get(..4) {
+        Some("EHLO") => Say::Reply("250-fake\r\n250-DSN\r\n250 XFORWARD PORT IDENT SOURCE\r\n"),
+        _ => Say::Reply(usual(line)),
+    });
+    // Nothing is looked up for it, and our own domain is nobody's exception.
+    let host = host(1, "", "");
+    let to = ["ann@here.test", "a@b.test", "x@[127.0.0.1]"];
+    let id = host.put("s@here.test", &to, |envelope| {
+        through(fake.port)(envelope);
+        envelope.recipients[1].notify = Notify::parse("SUCCESS").unwrap();
+    });
+    assert_eq!(host.attempt(&id), Ended::Finished);
+    assert_eq!(
+        (fake.count("MAIL"), fake.count("RCPT"), fake.count("body")),
+        (1, 3, 1)
+    );
+    assert_eq!(fake.count("RCPT TO:<a@b.test> NOTIFY=SUCCESS"), 1);
+    let told = format!("XFORWARD IDENT={id} SOURCE=LOCAL");
+    assert_eq!(fake.count(&told), 1, "{:?}", fake.lines());
+    // The filter reports, and we do not.
+    assert_eq!(
+        (host.waiting(Lane::Relay), host.waiting(Lane::Local)),
+        (vec![], vec![])
+    );
+}
+
+#[test]
+fn a_filter_that_is_away_or_talks_nonsense_loses_nothing() {
+    let mut at = 0;
+    let fake = Fake::start(move |line| {
+        at += usize::from(line.is_empty());
+        match (at, line) {
+            (1, "") => Say::Bytes(vec![0xff; 5000]),
+            (2, "") => Say::Reply("554 5.7.1 who are you\r\n"),
+            (3, "DATA") => Say::Close,
+            (4, ".") => Say::Reply("451 4.5.0 the scanner died\r\n"),
+            (5, ".") => Say::Reply("999 what\r\n"),
+            (6, ".") => Say::Reply("550 5.7.1 virus\r\n"),
+            _ => Say::Reply(usual(line)),
+        }
+    });
+    let host = host(1, "", "");
+    let id = host.put("s@here.test", &["ann@here.test"], through(fake.port));
+    for _ in 1..=5 {
+        assert!(matches!(host.attempt(&id), Ended::Due(_)));
+        let stands = host.stands(&id);
+        assert!(stands[0].starts_with("pending 4."), "{stands:?}");
+        // What is dead rests; not in this test.
+        let next = NextHop::Ip {
+            ip: "127.0.0.1".parse().unwrap(),
+            port: fake.port,
+        };
+        host.board.revive(&[next].into());
+    }
+    assert_eq!(host.attempt(&id), Ended::Finished);
+    let report = host.report();
+    assert!(
+        report.contains("Action: failed") && report.contains("virus"),
+        "{report}"
+    );
+    // A report goes its way without the filter.
+    let report = host.claim(Lane::Local, &host.waiting(Lane::Local)[0]);
+    assert_eq!(report.envelope().filter, None);
+}

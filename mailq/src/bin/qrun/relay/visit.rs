@@ -12,6 +12,7 @@ use super::{Relay, Settled, Way, all};
 use crate::client::{Outcome, Progress, Verdict};
 use crate::destinations::Visit;
 use crate::forms::Forms;
+use crate::forward::Forward;
 use crate::mail::Mail;
 use crate::needs;
 use crate::session::{self, Ours, Terms};
@@ -34,7 +35,7 @@ impl Relay<'_> {
                 let domain = destination(next);
                 let (mut status, text) = (why.status(), why.text(&domain));
                 // A relay is our configuration's word, and no fault of the message.
-                if is_relay(next, ways) {
+                if self.is_relay(next, ways) {
                     status = status.with_class(4);
                 }
                 let visit = match &why {
@@ -57,7 +58,7 @@ impl Relay<'_> {
             NextHop::Host { name, port } => dns::host_targets(dns, name).map(|t| (t, *port)),
             // `ann@[127.0.0.1]`: our own smtpd would send it here again.
             NextHop::Ip { ip, port }
-                if !is_relay(next, ways) && self.world.us(*port).is_our_address(*ip) =>
+                if !self.is_relay(next, ways) && self.world.us(*port).is_our_address(*ip) =>
             {
                 Err(NoTarget::Loop)
             }
@@ -69,6 +70,18 @@ impl Relay<'_> {
                 *port,
             )),
         }
+    }
+
+    /// Whether a destination is a relay from the configuration and not the recipients' own domain.
+    fn is_relay(&self, next: &NextHop, ways: &[Way]) -> bool {
+        let is_other = |domain: base::Domain| ways.iter().any(|way| *way.user.domain() != domain);
+        let is_filter = self.entry.envelope().filter.is_some();
+        is_filter
+            || match next {
+                NextHop::Mx { domain, .. } => is_other(domain.clone()),
+                NextHop::Ip { ip, .. } => is_other((*ip).into()),
+                NextHop::Host { .. } => true,
+            }
     }
 
     /// Host after host, until everybody has a final answer.
@@ -185,7 +198,12 @@ impl Relay<'_> {
         let to = ways
             .iter()
             .filter_map(|way| Some((&states.get(way.recipient)?.recipient, &way.user)));
-        let mail = mail.to(to).needing(needs::of(&self.entry)?);
+        let mut mail = mail.to(to).needing(needs::of(&self.entry)?);
+        if self.entry.envelope().filter.is_some() {
+            let origin = self.entry.origin();
+            let ours = self.world.signing.is_ours(&origin.source);
+            mail.forward = Some(Forward::new(self.entry.id(), origin, ours));
+        }
         let (board, id) = (self.board, *self.entry.id());
         let terms = Terms {
             tls,
@@ -275,15 +293,5 @@ fn destination(next: &NextHop) -> base::Domain {
     match next {
         NextHop::Mx { domain: name, .. } | NextHop::Host { name, .. } => name.clone(),
         NextHop::Ip { ip, .. } => (*ip).into(),
-    }
-}
-
-/// Whether a destination is a relay from the configuration and not the recipients' own domain.
-fn is_relay(next: &NextHop, ways: &[Way]) -> bool {
-    let is_other = |domain: base::Domain| ways.iter().any(|way| *way.user.domain() != domain);
-    match next {
-        NextHop::Mx { domain, .. } => is_other(domain.clone()),
-        NextHop::Ip { ip, .. } => is_other((*ip).into()),
-        NextHop::Host { .. } => true,
     }
 }
