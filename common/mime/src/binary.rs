@@ -10,7 +10,7 @@
 //!
 //! A signature over the octets of a part (RFC 1847) does not survive it; RFC 1847 2.1 wants such parts
 //! sent as 7bit. The message is read twice for the [`Plan`] and once by the [`Converter`], in pieces; what is
-//! held of it is what [`Builder`] holds, and the plan of 1000 parts.
+//! held of it is what [`crate::scan::Builder`] holds, and the plan of 1000 parts.
 
 mod fields;
 mod plan;
