@@ -2,6 +2,7 @@
 # make check    every test there is
 # make install  programs, units, man pages, sample configuration
 # make bench    side by side with Postfix and Dovecot
+# make fuzz     TARGET=session SECONDS=60: input made up by an engine, see docs/fuzzing.md
 
 ROOT            ?= ./run
 LISTEN          ?= 127.0.0.1
@@ -14,12 +15,15 @@ IMAP_PORT       ?= 2143
 IMAPS_PORT      ?= 2993
 DOMAIN          ?= yubin.test
 
+TARGET  ?= session
+SECONDS ?= 60
+
 DESTDIR =
 PREFIX  = /usr
 
 CARGO ?= cargo
 
-.PHONY: build run check lint advisories test docs install bench clean needs needs-check
+.PHONY: build run check lint advisories test docs install bench fuzz clean needs needs-check
 
 build: needs
 	$(CARGO) build --release --locked --workspace
@@ -64,6 +68,11 @@ install:
 
 bench: build
 	bench/run
+
+# for developers: takes a nightly toolchain and cargo-fuzz where they are missing
+fuzz:
+	@needs='cc:gcc c++:g++ libc:libc6-dev' etc/needs
+	fuzz/run '$(TARGET)' '$(SECONDS)'
 
 clean:
 	$(CARGO) clean

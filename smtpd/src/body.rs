@@ -9,15 +9,16 @@
 /// that refusing at that would refuse honest people. Nothing here stores a line.
 pub(crate) const MAX_LINE: usize = 65_536;
 
-/// Why a message cannot be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a message cannot be taken. The worse comes later: of several, the worst is told, because which
+/// was first depends on the pieces in which the octets come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// A CR without LF or a LF without CR.
-    BareLineEnd,
-    LineTooLong,
     TooBig,
+    LineTooLong,
     /// More Received fields than a message that does not loop can have: RFC 5321 6.3.
     Loop,
+    /// A CR without LF or a LF without CR.
+    BareLineEnd,
 }
 
 /// Where in a line we are.
@@ -175,9 +176,8 @@ impl Body {
         }
     }
 
-    /// The first fault counts.
     fn fail(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+        self.fault = self.fault.max(Some(fault));
     }
 }
 
@@ -308,6 +308,24 @@ mod tests {
         assert_eq!(run(&long, ROOMY).1, None);
         long.insert(0, b'x');
         assert_eq!(run(&long, ROOMY).1, Some(Fault::LineTooLong));
+    }
+
+    #[test]
+    fn pieces_do_not_decide_which_fault_is_told() {
+        let small = Limits { size: 10, hops: 0 };
+        let long = [&[b'x'; MAX_LINE + 1][..], b"\r\n.\r\n"].concat();
+        for (input, want) in [
+            (&long[..], Fault::LineTooLong),
+            (b"Received: and more\r\n.\r\n", Fault::Loop),
+            (b"0123456789ab\n\r\n.\r\n", Fault::BareLineEnd),
+        ] {
+            let (mut body, mut out) = (Body::new(Framing::Dot, small), Vec::new());
+            for octet in input {
+                body.take(std::slice::from_ref(octet), &mut out);
+            }
+            assert_eq!(body.fault(), Some(want));
+            assert_eq!(run(input, small).1, Some(want));
+        }
     }
 
     #[test]

@@ -7,8 +7,11 @@
 
 mod chunking;
 mod etrn;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::panic, clippy::unwrap_used, reason = "it is for tests only")]
 mod fake;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod manners;
 mod secure;
 mod transaction;

@@ -13,6 +13,8 @@ pub(super) struct World {
     pub(super) full: bool,
     /// Messages taken, as envelope and content.
     pub(super) taken: Vec<String>,
+    /// The same, to be looked at.
+    pub(super) accepted: Vec<(Box<Transaction>, Vec<u8>)>,
     pub(super) open: Option<(Box<Transaction>, Vec<u8>)>,
     pub(super) closed: bool,
     pub(super) logged: Vec<String>,
@@ -26,7 +28,10 @@ pub(super) struct World {
     pub(super) forgotten: usize,
     /// Whose session it is to be.
     pub(super) became: Option<Box<Xclient>>,
-    pending: Vec<u8>,
+    /// What came and was not taken yet.
+    pub(super) pending: Vec<u8>,
+    /// The client has said in the clear what belongs behind the handshake, as the loop finds out.
+    pub(super) spoke_in_the_clear: bool,
 }
 
 pub(super) fn client() -> Client {
@@ -60,7 +65,7 @@ fn now() -> SystemTime {
     base::date::system_time(1_796_025_600)
 }
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         name: Domain::parse("mx.example.org").unwrap(),
         here: Domain::parse("example.org").unwrap(),
@@ -113,11 +118,12 @@ impl World {
         Self::made(terms, client, admission())
     }
 
-    fn made(terms: Terms, client: Client, answer: Admission) -> Self {
+    pub(super) fn made(terms: Terms, client: Client, answer: Admission) -> Self {
         let mut world = Self {
             session: Session::new(Arc::new(terms), client, false),
             full: false,
             taken: Vec::new(),
+            accepted: Vec::new(),
             open: None,
             closed: false,
             logged: Vec::new(),
@@ -129,6 +135,7 @@ impl World {
             forgotten: 0,
             became: None,
             pending: Vec::new(),
+            spoke_in_the_clear: false,
         };
         world.happen(Input::Open);
         world
@@ -149,6 +156,9 @@ impl World {
             self.pending = pending[n..].to_vec();
             let moved = n > 0 || !actions.is_empty();
             self.act(actions);
+            if self.spoke_in_the_clear {
+                self.pending.clear();
+            }
             if !moved || self.pending.is_empty() {
                 return;
             }
@@ -162,9 +172,10 @@ impl World {
                 Action::Log(line) | Action::LogEnd(line) => self.logged.push(line),
                 Action::Become(said) => self.became = Some(said),
                 Action::Close => self.closed = true,
+                Action::StartTls if self.pending.is_empty() => self.happen(Input::TlsUp),
                 Action::StartTls => {
-                    assert!(self.pending.is_empty(), "the loop would close here");
-                    self.happen(Input::TlsUp);
+                    self.spoke_in_the_clear = true;
+                    self.closed = true;
                 }
                 Action::AskClient => {
                     let answer = self.client.clone();
@@ -273,6 +284,7 @@ impl World {
                         id: "Q1".into(),
                         recipients: t.len(),
                     };
+                    self.accepted.push((t, content));
                     self.happen(Input::Queued(Ok(vec![queued])));
                 }
             }
