@@ -93,7 +93,7 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
     }
     let dns = dns::open(&root, &conf)?;
     let prover = prover(&conf, &dns);
-    let porter = porter(&root, &conf)?;
+    let porter = porter(&root, &conf, &dns)?;
     let checkpw = Checkpw::start(&root, opts.config.as_deref(), Service::Smtp)?;
     privilege::drop_to(&root, privilege::SMTP_USER)?;
 
@@ -145,9 +145,9 @@ fn start(opts: &Opts) -> Result<ExitCode, Fail> {
 }
 
 /// Who counts what comes, with the other processes.
-fn porter(root: &Root, conf: &Config) -> Result<Option<Porter>, Fail> {
+fn porter(root: &Root, conf: &Config, dns: &Arc<dyn Resolve>) -> Result<Option<Porter>, Fail> {
     match Porter::is_wanted(conf) {
-        true => Ok(Some(Porter::new(conf, &Tally::open(root)?))),
+        true => Ok(Some(Porter::new(conf, &Tally::open(root)?, dns))),
         false => Ok(None),
     }
 }

@@ -10,19 +10,23 @@
 
 mod greylist;
 mod notice;
+mod vouched;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base::config::{Config, Network, Prefixes, Rate};
 use base::{Address, ReversePath};
+use dns::Resolve;
 use tally::login::{self, Logins};
 use tally::penalty::Standing;
 use tally::{Tally, Worth};
 
 use crate::reply::{self, Reply};
-use greylist::{Greylist, Word};
+use greylist::{Greylist, Who, Word};
 pub(crate) use notice::Notice;
+pub(crate) use vouched::{Client, Vouching};
 
 /// How long it is remembered that somebody has waited, since he was last here.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
@@ -71,6 +75,7 @@ pub(crate) struct Porter {
     penalty: Duration,
     tarpit: Duration,
     greylist: Option<Greylist>,
+    vouching: Option<Vouching>,
     logins: Option<Logins>,
 }
 
@@ -89,7 +94,11 @@ impl Porter {
         waits || config.greylist || rates.iter().any(Option::is_some)
     }
 
-    pub(crate) fn new(config: &Config, tally: &Tally) -> Self {
+    pub(crate) fn new(config: &Config, tally: &Tally, dns: &Arc<dyn Resolve>) -> Self {
+        let vouching = || Vouching {
+            name: config.official_name.clone(),
+            dns: Arc::clone(dns),
+        };
         Self {
             tally: tally.clone(),
             prefixes: config.rate_prefixes,
@@ -103,6 +112,7 @@ impl Porter {
             penalty: config.penalty,
             tarpit: config.tarpit,
             greylist: Greylist::new(config),
+            vouching: config.greylist.then(vouching),
             logins: Logins::new(config, tally),
         }
     }
@@ -177,10 +187,12 @@ impl Porter {
         self.spend(ip, &limit, now)
     }
 
-    /// Whether he has to come again with a message from this sender to a recipient of ours.
+    /// Whether he has to come again with a message from this sender to a recipient of ours. `vouched`:
+    /// the sender's domain speaks for him.
     pub(crate) fn greylist(
         &self,
         ip: IpAddr,
+        vouched: bool,
         from: &ReversePath,
         to: &Address,
         now: SystemTime,
@@ -188,7 +200,12 @@ impl Porter {
         let Some(greylist) = &self.greylist else {
             return Ok(());
         };
-        match greylist.ask(&self.tally, ip, from, to, now) {
+        let ask = |who| greylist.ask(&self.tally, who, from, to, now);
+        let word = match (ask(Who::Network(ip)), from.address()) {
+            (Word::Later(_), Some(address)) if vouched => ask(Who::Domain(address.domain())),
+            (word, _) => word,
+        };
+        match word {
             Word::Welcome => Ok(()),
             Word::Later(wait) => Err(Refusal {
                 reply: reply::GREYLISTED.about(&to.to_string()).wait(wait),
@@ -199,6 +216,11 @@ impl Porter {
 
     pub(crate) fn greylists(&self) -> bool {
         self.greylist.is_some()
+    }
+
+    /// Who can be asked whether a domain vouches for somebody, where that changes anything.
+    pub(crate) fn vouching(&self) -> Option<&Vouching> {
+        self.vouching.as_ref()
     }
 
     /// He wants to log in.
@@ -301,7 +323,31 @@ mod tests {
     }
 
     fn porter(text: &str) -> Porter {
-        Porter::new(&config(text), &Tally::private().unwrap())
+        let zone = tempfile::NamedTempFile::new().unwrap();
+        let dns: Arc<dyn Resolve> = Arc::new(dns::Zone::load(zone.path()).unwrap());
+        Porter::new(&config(text), &Tally::private().unwrap(), &dns)
+    }
+
+    #[test]
+    fn who_is_vouched_for_comes_again_from_another_network() {
+        let porter = porter("GREYLIST=yes\nGREYLIST_DELAY=5m\n");
+        let start = SystemTime::now();
+        let from = ReversePath::Address("a@big.example".parse().unwrap());
+        let to = "ann@example.org".parse().unwrap();
+        let ask = |client, vouched, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            porter
+                .greylist(ip(client), vouched, &from, &to, now)
+                .is_ok()
+        };
+        assert!(porter.vouching().is_some());
+        assert!(!ask("192.0.2.1", true, 0));
+        assert!(!ask("198.51.100.1", true, 299));
+        assert!(!ask("203.0.113.1", false, 301), "in his own name only");
+        assert!(ask("203.0.113.1", true, 302));
+        // His network has been here too, and waits by itself as ever.
+        assert!(!ask("192.0.2.9", false, 200));
+        assert!(ask("192.0.2.9", false, 301));
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -85,6 +85,8 @@ pub(crate) enum Done {
     Queued(Result<Vec<Queued>, Reply>, Option<Box<Visit>>),
     /// Whether a domain's mail is asked for.
     Flush(Result<(), Reply>),
+    /// Whether the sender's domain vouches for a stranger, and what is to be asked then.
+    Vouched(bool, Asked),
     /// What the doors said.
     Ruled(Box<Visit>, Asked, Ruling),
     /// What checkpw said, and how long the client is to wait for it.
@@ -512,6 +514,7 @@ impl Protocol for Connection {
             Done::Flush(answer) => {
                 self.step(Input::Flush(answer), control);
             }
+            Done::Vouched(vouched, asked) => self.vouched(vouched, asked, control),
             Done::Ruled(visit, asked, ruling) => {
                 self.visit = Some(visit);
                 self.ruled(asked, ruling, control);

@@ -324,3 +324,34 @@ fn greylisting_puts_off_the_first_time_only() {
         .unwrap();
     assert!(reply.starts_with("250"), "{reply}");
 }
+
+/// A sender with a pool of networks: it is met by its domain, where that vouches for it (SPF).
+#[test]
+fn greylisting_knows_who_comes_again_from_elsewhere() {
+    let mut host = Host::new(&hasty(
+        "GREYLIST=yes\nGREYLIST_DELAY=3s\nXCLIENT_FROM=127.0.0.1\n",
+    ));
+    host.write(
+        "etc/yubin/zone",
+        "big.example. IN TXT \"v=spf1 ip4:198.51.100.0/24 ip4:203.0.112.0/24 -all\"\n\
+         all.example. IN TXT \"v=spf1 +all\"\n",
+    );
+    for program in ["smtpd", "deliver"] {
+        host.start(program);
+    }
+    let port = host.smtp;
+    let send = |ip: &str, from: &str| {
+        let mut smtp = Smtp::connect(port).unwrap();
+        smtp.ask(&format!("XCLIENT ADDR={ip}")).unwrap();
+        smtp.ask("EHLO out.big.example").unwrap();
+        let reply = smtp.message(from, &["bob@yubin.test"], TEXT).unwrap();
+        reply.get(..3).unwrap().to_owned()
+    };
+    assert_eq!(send("198.51.100.1", "a@big.example"), "451");
+    assert_eq!(send("198.51.100.1", "a@all.example"), "451");
+    std::thread::sleep(Duration::from_millis(3100));
+    assert_eq!(send("198.18.0.1", "a@big.example"), "451", "in its name");
+    assert_eq!(send("203.0.112.1", "a@all.example"), "451", "like anybody");
+    assert_eq!(send("203.0.112.1", "a@big.example"), "250");
+    host.wait_for_mail("bob", 1);
+}

@@ -5,6 +5,10 @@
 //! put off no more. A network is a /24 or a /64, because large senders try again from a neighbour; a
 //! sender is what stays of the address when each message has another (VERP, SRS, BATV tags).
 //!
+//! Who has a whole pool of networks comes again from another one. Where his domain vouches for him (SPF,
+//! [`super::vouched`]) he is met and known by this domain beside his network: he waits as long, and no
+//! spammer wins by it that his own domain vouches for him.
+//!
 //! RFC 6647 5: 4xx at RCPT, after DATA for the null reverse-path, so that who only asks whether a
 //! sender exists is answered.
 
@@ -12,7 +16,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use base::config::Config;
-use base::{Address, ReversePath};
+use base::{Address, Domain, ReversePath};
 use tally::{Key, Slot, Tally, Worth};
 
 /// Who has not come again by then begins anew: RFC 5321 4.5.4.1 has senders try for days.
@@ -26,6 +30,27 @@ pub(super) enum Word {
     Welcome,
     /// In so long.
     Later(Duration),
+}
+
+/// By what somebody is met and known.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Who<'a> {
+    Network(IpAddr),
+    /// Of the sender, which vouches for him.
+    Domain(&'a Domain),
+}
+
+impl Who<'_> {
+    /// The keys' names, of the one who is known and of what was met; and what makes them his.
+    fn names(self) -> (&'static str, &'static str, Vec<u8>) {
+        match self {
+            Self::Network(ip) => ("greylist network", "greylist", network(ip)),
+            Self::Domain(domain) => {
+                let name = domain.as_str().to_ascii_lowercase();
+                ("greylist domain", "greylist by domain", name.into_bytes())
+            }
+        }
+    }
 }
 
 /// How long everybody waits and is remembered.
@@ -48,13 +73,13 @@ impl Greylist {
     pub(super) fn ask(
         &self,
         tally: &Tally,
-        ip: IpAddr,
+        who: Who<'_>,
         from: &ReversePath,
         to: &Address,
         now: SystemTime,
     ) -> Word {
-        let network = network(ip);
-        let known = Key::new("greylist network", [&network]);
+        let (known, met, who) = who.names();
+        let known = Key::new(known, [&who]);
         let trusted = |slot: &Slot| slot.numbers.first().is_some_and(|n| *n >= self.trust);
         if let Some(slot) = tally.look(&known, now).filter(trusted) {
             if slot.age(now) > RENEW {
@@ -64,7 +89,7 @@ impl Greylist {
         }
         let from = sender(from);
         let to = to.to_string().to_ascii_lowercase();
-        let triple = Key::new("greylist", [&network, from.as_bytes(), to.as_bytes()]);
+        let triple = Key::new(met, [&who, from.as_bytes(), to.as_bytes()]);
         let met = tally.update(&triple, now, |slot| self.meet(slot, now));
         if met == Met::Again {
             tally.update(&known, now, |slot| {
@@ -182,7 +207,7 @@ mod tests {
         let ask = |ip: &str, from: &str, to: &str, seconds: u64| {
             let (ip, to) = (ip.parse().unwrap(), to.parse().unwrap());
             let now = start + Duration::from_secs(seconds);
-            match LIST.ask(&tally, ip, &path(from), &to, now) {
+            match LIST.ask(&tally, Who::Network(ip), &path(from), &to, now) {
                 Word::Welcome => 0,
                 Word::Later(wait) => wait.as_secs(),
             }
@@ -219,5 +244,45 @@ mod tests {
                 "{ip} {from} {to} {seconds}"
             );
         }
+    }
+    #[test]
+    fn a_domain_is_met_and_known_as_a_network_is() {
+        let tally = Tally::private().unwrap();
+        let start = SystemTime::now();
+        let ask = |domain: &str, from: &str, to: &str, seconds: u64| {
+            let (domain, to) = (domain.parse().unwrap(), to.parse().unwrap());
+            let now = start + Duration::from_secs(seconds);
+            match LIST.ask(&tally, Who::Domain(&domain), &path(from), &to, now) {
+                Word::Welcome => 0,
+                Word::Later(wait) => wait.as_secs(),
+            }
+        };
+        for (domain, from, to, seconds, want) in [
+            ("big.org", "a@big.org", "ann@y.org", 0, 300),
+            ("big.org", "a@big.org", "ann@y.org", 299, 1),
+            ("BIG.org", "a@big.org", "ann@y.org", 300, 0),
+            // Each recipient and sender by himself, until the domain is known.
+            ("big.org", "a@big.org", "bob@y.org", 400, 300),
+            ("big.org", "b@big.org", "ann@y.org", 400, 300),
+            ("big.org", "a@big.org", "bob@y.org", 700, 0),
+            ("big.org", "b@big.org", "ann@y.org", 700, 0),
+            ("big.org", "c@big.org", "carl@y.org", 701, 0),
+            ("small.org", "c@small.org", "carl@y.org", 701, 300),
+        ] {
+            assert_eq!(
+                ask(domain, from, to, seconds),
+                want,
+                "{from} {to} {seconds}"
+            );
+        }
+        // Which is no matter of networks that spell the same.
+        let word = LIST.ask(
+            &tally,
+            Who::Network("192.0.2.1".parse().unwrap()),
+            &path("c@big.org"),
+            &"carl@y.org".parse().unwrap(),
+            start,
+        );
+        assert_eq!(word, Word::Later(LIST.delay));
     }
 }

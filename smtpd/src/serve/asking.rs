@@ -251,10 +251,10 @@ impl Connection {
         }
     }
 
-    fn ask_doors(&mut self, asked: Asked, control: &mut Control<'_, Done>) {
-        if self.is_put_off(&asked, control) {
+    pub(super) fn ask_doors(&mut self, asked: Asked, control: &mut Control<'_, Done>) {
+        let Some(asked) = self.unless_put_off(asked, control) else {
             return;
-        }
+        };
         let stage = asked.question().stage();
         match self.visit.take() {
             Some(mut visit) if visit.wants(stage) => {

@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use base::{Address, LocalPart, ReversePath};
+use base::{Address, LocalPart, ReversePath, date};
 use net::Control;
 use queue::Lane;
 
 use super::asking::Asked;
 use super::{Connection, Done, SMTP, Shared};
-use crate::gate::Ruling;
-use crate::porter::{Account, Notice, Porter, Refusal};
+use crate::gate::{Ruling, Stage};
+use crate::porter::{Account, Client, Notice, Porter, Refusal, Vouching};
 use crate::reply::Reply;
 use crate::session::{Action, Admission, AuthAnswer, Input, Transaction, Verdict};
 
@@ -47,6 +47,9 @@ pub(super) struct Meeting {
     from: ReversePath,
     /// The first recipient.
     to: Option<Address>,
+    helo: String,
+    /// Whether the sender's domain vouches for him, once that was asked.
+    vouched: Option<bool>,
 }
 
 /// Whether this client has waited for our greeting before.
@@ -120,12 +123,22 @@ impl Connection {
             Action::AskSender { reverse_path, .. } => {
                 let answer = porter.sender(ip, now);
                 if porter.greylists() {
-                    let from = reverse_path.clone();
-                    self.meeting = Some(Box::new(Meeting { from, to: None }));
+                    self.meeting = Some(Box::new(Meeting {
+                        from: reverse_path.clone(),
+                        to: None,
+                        helo: String::new(),
+                        vouched: None,
+                    }));
                 }
                 (answer, Later::Sender)
             }
-            Action::AskRecipient { .. } => (porter.recipient(ip, now), Later::Recipient),
+            Action::AskRecipient { helo, .. } => {
+                let answer = porter.recipient(ip, now);
+                if let Some(meeting) = &mut self.meeting {
+                    meeting.helo.clone_from(helo);
+                }
+                (answer, Later::Recipient)
+            }
             Action::Authenticate { .. } => (porter.login(ip, now), |refusal| {
                 Later::Auth(AuthAnswer::NotNow(refusal))
             }),
@@ -137,14 +150,47 @@ impl Connection {
         self.refused(answer, later, control)
     }
 
-    /// Whether a stranger has to come again with this, which we would take otherwise.
-    pub(super) fn is_put_off(&mut self, asked: &Asked, control: &mut Control<'_, Done>) -> bool {
-        if self.welcome || self.permitted {
-            return false;
-        }
-        let Some(mut meeting) = self.meeting.take() else {
-            return false;
+    /// What the doors are to be asked, unless a stranger has to come again with it, or it is to be found
+    /// out first whether his domain vouches for him.
+    pub(super) fn unless_put_off(
+        &mut self,
+        asked: Asked,
+        control: &mut Control<'_, Done>,
+    ) -> Option<Asked> {
+        let Some(refusal) = self.put_off(&asked) else {
+            return Some(asked);
         };
+        if let (Asked::Recipient(..), Some((vouching, client))) = (&asked, self.vouching()) {
+            let handle = control.handle();
+            self.shared.gate.ask(Stage::Recipient, move || {
+                handle.post(Done::Vouched(vouching.vouches(&client), asked));
+            });
+            return None;
+        }
+        let later = match asked {
+            Asked::Data => Later::Data,
+            _ => Later::Recipient,
+        };
+        self.later(later(refusal.reply), refusal.after, control);
+        None
+    }
+
+    /// It was found out.
+    pub(super) fn vouched(&mut self, vouched: bool, asked: Asked, control: &mut Control<'_, Done>) {
+        if let Some(meeting) = &mut self.meeting {
+            meeting.vouched = Some(vouched);
+        }
+        self.ask_doors(asked, control);
+    }
+
+    /// Whether a stranger has to come again with this, which we would take otherwise.
+    fn put_off(&mut self, asked: &Asked) -> Option<Refusal> {
+        if self.welcome || self.permitted {
+            return None;
+        }
+        let mut meeting = self.meeting.take()?;
+        let now = SystemTime::now();
+        let vouched = meeting.vouched.unwrap_or(false);
         let answer = match (self.stranger(), asked) {
             (Some((porter, ip)), Asked::Recipient(recipient, _)) => {
                 let to = &recipient.address;
@@ -153,24 +199,31 @@ impl Connection {
                     // It may be a question whether this recipient exists: RFC 6647 5.
                     ReversePath::Null => Ok(()),
                     ref from @ ReversePath::Address(_) => {
-                        porter.greylist(ip, from, to, SystemTime::now())
+                        porter.greylist(ip, vouched, from, to, now)
                     }
                 }
             }
             (Some((porter, ip)), Asked::Data) => match (&meeting.from, &meeting.to) {
-                (from @ ReversePath::Null, Some(to)) => {
-                    porter.greylist(ip, from, to, SystemTime::now())
-                }
+                (from @ ReversePath::Null, Some(to)) => porter.greylist(ip, false, from, to, now),
                 _ => Ok(()),
             },
             _ => Ok(()),
         };
         self.meeting = Some(meeting);
-        let later = match asked {
-            Asked::Data => Later::Data,
-            _ => Later::Recipient,
+        answer.err()
+    }
+
+    /// Who is still to be asked whether the sender's domain vouches for the client; once a transaction.
+    fn vouching(&self) -> Option<(Vouching, Client)> {
+        let meeting = self.meeting.as_ref().filter(|m| m.vouched.is_none())?;
+        let (porter, ip) = self.stranger()?;
+        let client = Client {
+            ip,
+            helo: meeting.helo.clone(),
+            from: meeting.from.clone(),
+            now: u64::try_from(date::unix(SystemTime::now())).unwrap_or(0),
         };
-        self.refused(answer, later, control)
+        Some((porter.vouching()?.clone(), client))
     }
 
     fn refused(
