@@ -194,15 +194,19 @@ impl Session {
             Input::Eof => self.eof(actions),
             Input::Drain => self.draining = true,
         }
-        if self.draining
-            && matches!(
-                self.state,
-                State::Greeting | State::Idle | State::Mail(_) | State::AuthLine(_)
-            )
-        {
+        self.leave(actions);
+        consumed
+    }
+
+    /// Where the daemon ends, the session does as soon as no message is on its way.
+    fn leave(&mut self, actions: &mut Actions) {
+        let between = matches!(
+            self.state,
+            State::Greeting | State::Idle | State::Mail(_) | State::AuthLine(_)
+        );
+        if self.draining && between {
             self.part(reply::SHUTTING_DOWN, actions);
         }
-        consumed
     }
 
     /// Whether an answer is wanted; no input is taken then.
@@ -313,6 +317,7 @@ impl Session {
                 break;
             }
             at = at.saturating_add(consumed);
+            self.leave(actions);
         }
         at
     }

@@ -5,6 +5,8 @@
 //! A daemon implements [`Protocol`] and calls [`poll::run`]; no protocol is known here.
 
 pub mod activate;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod line;
 pub mod options;
 pub mod poll;

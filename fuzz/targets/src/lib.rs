@@ -1,14 +1,21 @@
 //! What is asserted of any input at all, as plain functions: the engine of `make fuzz` calls them with
 //! what it makes up, `cargo test` with the corpus. docs/fuzzing.md has the list. Those that need what is
-//! inside of smtpd are there, in `smtpd/src/fuzz.rs`.
+//! inside of smtpd are there, in `smtpd/src/fuzz.rs`, and so it is with `net`.
 
 mod address;
+mod mailauth;
+mod milter;
+mod mime;
+mod pieces;
 
 use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
 pub use address::address;
+pub use mailauth::mailauth;
+pub use milter::milter;
+pub use mime::mime;
 
 /// The directory of the corpora, one a target.
 pub fn corpus() -> PathBuf {

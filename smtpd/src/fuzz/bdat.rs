@@ -18,7 +18,8 @@ pub fn bdat(input: &[u8]) {
     let (lengths, octets) = halves(input);
     for mut pieces in [Pieces::whole(), Pieces::new(lengths)] {
         by_data(octets, &mut pieces);
-        by_chunks(octets, &mut pieces);
+        by_chunks(octets, Framing::Chunks, &mut pieces);
+        by_chunks(octets, Framing::Binary, &mut pieces);
     }
     through_a_session(lengths, octets);
 }
@@ -47,18 +48,23 @@ fn by_data(octets: &[u8], pieces: &mut Pieces<'_>) {
         .flat_map(|line| line.strip_prefix(b".").unwrap_or(line))
         .copied()
         .collect();
-    check(&body, &out, &unstuffed, bare_line_ends(raw));
+    check(&body, &out, &unstuffed, &unstuffed);
 }
 
-fn by_chunks(octets: &[u8], pieces: &mut Pieces<'_>) {
-    let (mut body, mut out) = (Body::new(Framing::Chunks, LIMITS), Vec::new());
+fn by_chunks(octets: &[u8], framing: Framing, pieces: &mut Pieces<'_>) {
+    let (mut body, mut out) = (Body::new(framing, LIMITS), Vec::new());
     for piece in pieces.of(octets) {
         assert_eq!(body.take(piece, &mut out), piece.len());
         assert!(!body.is_ended());
     }
     body.finish(&mut out);
     assert!(body.is_ended());
-    check(&body, &out, &ended(octets), bare_line_ends(octets));
+    // RFC 3030 3: behind the header of a binary message there are no lines.
+    let whole = [b"\r\n", octets].concat();
+    match memchr::memmem::find(&whole, b"\r\n\r\n") {
+        Some(at) if framing == Framing::Binary => check(&body, &out, octets, &octets[..at + 2]),
+        _ => check(&body, &out, &ended(octets), octets),
+    }
 }
 
 /// With the CRLF that a last line without one gets.
@@ -70,13 +76,13 @@ fn ended(octets: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// `content` is what should be kept.
-fn check(body: &Body, out: &[u8], content: &[u8], bare: usize) {
+/// `content` is what should be kept, `lines` so much of what came as has lines.
+fn check(body: &Body, out: &[u8], content: &[u8], lines: &[u8]) {
     assert!(out.len() as u64 <= LIMITS.size);
     let wrong = [
-        (bare > 0, Fault::BareLineEnd),
+        (bare_line_ends(lines) > 0, Fault::BareLineEnd),
         (content.len() as u64 > LIMITS.size, Fault::TooBig),
-        (longest_line(content) > MAX_LINE, Fault::LineTooLong),
+        (longest_line(lines) > MAX_LINE, Fault::LineTooLong),
         (hops(content) > LIMITS.hops, Fault::Loop),
     ];
     let worst = wrong
@@ -90,9 +96,11 @@ fn check(body: &Body, out: &[u8], content: &[u8], bare: usize) {
     }
 }
 
-fn longest_line(content: &[u8]) -> usize {
-    let lines = content.split(|b| *b == b'\n');
-    lines.map(<[u8]>::len).max().unwrap_or(0).saturating_sub(1)
+/// Octets without the line's end.
+fn longest_line(octets: &[u8]) -> usize {
+    let lines = octets.split_inclusive(|b| *b == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r\n").unwrap_or(line).len());
+    lines.max().unwrap_or(0)
 }
 
 /// Received fields of the header.

@@ -80,11 +80,13 @@ pub(super) fn terms() -> Terms {
 }
 
 impl World {
+    #[cfg(test)]
     pub(super) fn new(client: Client) -> Self {
         Self::on(terms(), client)
     }
 
     /// With logins by these mechanisms.
+    #[cfg(test)]
     pub(super) fn offering(mechanisms: &[Mechanism], client: Client) -> Self {
         let mechanisms = mechanisms.to_vec();
         Self::on(
@@ -97,6 +99,7 @@ impl World {
     }
 
     /// Where mail waits for these domains.
+    #[cfg(test)]
     pub(super) fn keeping_mail_for(domains: &[&str], client: Client) -> Self {
         let domains = domains.iter().map(|name| Domain::parse(name).unwrap());
         let etrn_domains = domains.collect();
@@ -110,10 +113,12 @@ impl World {
     }
 
     /// Where the doors say this of the client.
+    #[cfg(test)]
     pub(super) fn answering(answer: Admission, client: Client) -> Self {
         Self::made(terms(), client, answer)
     }
 
+    #[cfg(test)]
     fn on(terms: Terms, client: Client) -> Self {
         Self::made(terms, client, admission())
     }
@@ -292,6 +297,7 @@ impl World {
     }
 
     /// Plays a transcript; every `S:` line must come, and nothing else.
+    #[cfg(test)]
     pub(super) fn play(&mut self, transcript: &str) {
         for line in transcript
             .lines()
@@ -316,6 +322,7 @@ impl World {
     }
 }
 
+#[cfg(test)]
 pub(super) const HELLO: &str = "
     S: 220 mx.example.org ESMTP yubin
     C: EHLO foo.com
@@ -333,6 +340,7 @@ pub(super) const HELLO: &str = "
     S: 250 HELP
 ";
 
+#[cfg(test)]
 pub(super) fn play(transcript: &str) -> World {
     let mut world = World::new(client());
     world.play(HELLO);

@@ -821,6 +821,24 @@ fn silence_and_endings() {
     );
 }
 
+/// What came together with the end of the last message is not obeyed any more, as it would not be if it
+/// came behind.
+#[test]
+fn the_end_of_the_daemon_does_not_wait_for_what_came_together() {
+    let mut world = play("C: MAIL FROM:<a@b>\nS: 250 2.1.0 Ok");
+    world.send(b"RCPT TO:<ann@example.org>\r\nBDAT 2\r\nx");
+    world.happen(Input::Drain);
+    world.send(b"\nRSET\r\nMAIL FROM:<a@b>\r\n");
+    world.play(
+        "
+        S: 250 2.1.5 Ok
+        S: 550 5.6.11 Message refused: it has a CR or LF alone, a line ends with CR LF
+        S: 421 4.3.2 Service is shutting down, try again
+        ",
+    );
+    assert!(world.closed && world.forgotten == 1);
+}
+
 /// What one input leads to, in every respect.
 fn outcome(bytes: &[u8], cuts: &[usize]) -> (String, Vec<String>, Vec<String>, bool) {
     let mut world = World::new(Client {
