@@ -254,11 +254,14 @@ impl Builder {
     /// (RFC 2046 5.1.1).
     fn end_body(&mut self, index: usize, line_end: u64) {
         let first = self.first_line.get(index).copied().unwrap_or(0);
+        // Of an embedded message that ends with its header, that line end is the header's.
+        let inside = self.end_inside(index);
         let Some(part) = self.parts.get_mut(index) else {
             return;
         };
         let whole = part.body.start..self.at;
-        let trimmed = whole.end.saturating_sub(line_end) >= whole.start && line_end > 0;
+        let least = whole.start.max(inside);
+        let trimmed = whole.end.saturating_sub(line_end) >= least && line_end > 0;
         part.body.end = if trimmed {
             whole.end - line_end
         } else {
@@ -268,6 +271,13 @@ impl Builder {
             .lines
             .saturating_sub(first)
             .saturating_sub(u64::from(trimmed));
+    }
+
+    /// Where the last part inside of `index` ends; 0 where there is none.
+    fn end_inside(&self, index: usize) -> u64 {
+        let last = self.parts.get(index).and_then(|p| p.children.last());
+        let last = last.and_then(|&child| self.parts.get(child));
+        last.map_or(0, |child| child.body.end)
     }
 
     /// The header of `index` ends here; the body begins.

@@ -283,6 +283,19 @@ mod tests {
         assert!(Structure::parse(messages.as_bytes()).parts.len() <= MAX_DEPTH + 1);
     }
 
+    /// The line end before a delimiter is not both the delimiter's and the header's of a message inside.
+    #[test]
+    fn an_embedded_message_without_a_body_is_within_its_part() {
+        let message = "Content-Type: multipart/digest; boundary=d\r\n\r\n\
+            --d\r\n\r\nSubject: x\r\n\r\n--d--\r\n";
+        let structure = Structure::parse(message.as_bytes());
+        let (part, inside) = (&structure.parts[1], &structure.parts[2]);
+        assert_eq!(text(message, &part.body), "Subject: x\r\n\r\n");
+        assert_eq!(text(message, &inside.header), "Subject: x\r\n\r\n");
+        assert!(inside.body.is_empty() && inside.body.end <= part.body.end);
+        assert_eq!((part.lines, inside.lines), (2, 0));
+    }
+
     #[test]
     fn every_range_is_within_the_message() {
         let message = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\nx\r\n--b\r\n\r\n--b--\r\n";

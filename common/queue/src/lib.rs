@@ -37,6 +37,8 @@ mod fields;
 mod file;
 mod flush;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod id;
 mod intake;
 mod log;

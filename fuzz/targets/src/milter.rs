@@ -56,7 +56,8 @@ fn heard(reply: &Reply, packet: Packet<'_>, agreed: Option<&Terms>, header: &mut
         Reply::Modify(change) => change,
         _ => return,
     };
-    assert!(change.octets() <= packet.data.len());
+    // An octet that is no UTF-8 is kept as three.
+    assert!(change.octets() <= 3 * packet.data.len());
     let field = |name: &[u8], value: &[u8]| {
         let spaced = agreed.is_some_and(Terms::leading_space);
         let field = edit::field(name, value, spaced).ok()?;

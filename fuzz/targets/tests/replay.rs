@@ -42,7 +42,7 @@ fn each_target_is_whole() {
     let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
     let docs = fs::read_to_string(fuzz.join("../docs/fuzzing.md")).unwrap();
     let mut replays = include_str!("replay.rs").to_owned();
-    for inside in ["smtpd", "common/net"] {
+    for inside in ["smtpd", "common/net", "common/queue"] {
         let file = fuzz.join("..").join(inside).join("src/fuzz.rs");
         replays.push_str(&fs::read_to_string(file).unwrap());
     }

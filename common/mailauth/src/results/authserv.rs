@@ -75,6 +75,8 @@ pub fn is_ours(name: &[u8], value: &[u8], authserv_id: &str) -> bool {
         return false;
     }
     let ours = plain(authserv_id);
+    // As a reader has it: without line ends, and without a NUL, wherever they stand.
+    let value = &mime::header::unfold(value);
     match head(value) {
         Some(head) => {
             // White space may stand where somebody reads over it: `mx . example.org`.
@@ -120,6 +122,8 @@ mod tests {
             ("mx . example . org; none", true),
             ("mx(x).example.org 1; none", true),
             ("mx.example.org spf=pass", true),
+            ("mx.exam\0ple.org; spf=pass", true),
+            ("\"mx.exam\0ple.org; spf=pass", true),
             ("(mx.example.org; spf=pass", true),
             ("\"mx.example.org; spf=pass", true),
             ("other.example.org; spf=pass", false),

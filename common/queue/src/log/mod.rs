@@ -13,6 +13,9 @@
 //! A log is never in the way: where there is no room in it, or no file for it, [`Log::is_ready`] says
 //! no and every file is synced by itself.
 
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "a finding is a panic")]
+pub(crate) mod fuzz;
 mod keeper;
 mod pen;
 mod record;
