@@ -54,6 +54,8 @@ pub(crate) enum Stage {
     Data,
     /// The message is whole.
     Message,
+    /// A command that is none, at any time.
+    Unknown,
 }
 
 /// What a door is asked; the rest is in the [`Facts`], as it was before the question: a sender is in
@@ -65,6 +67,8 @@ pub(crate) enum Question<'a> {
     Sender,
     Recipient(&'a Recipient),
     Data,
+    /// The line.
+    Unknown(&'a str),
 }
 
 impl Question<'_> {
@@ -75,6 +79,7 @@ impl Question<'_> {
             Self::Sender => Stage::Sender,
             Self::Recipient(_) => Stage::Recipient,
             Self::Data => Stage::Data,
+            Self::Unknown(_) => Stage::Unknown,
         }
     }
 }
@@ -92,7 +97,8 @@ impl fmt::Display for Question<'_> {
 }
 
 /// What a door says: nothing (the default), or one or more of these, with the meaning that Postfix's
-/// access(5) gives them. At [`Stage::Client`] and [`Stage::Hello`] only `refuse` counts; at the other
+/// access(5) gives them. At [`Stage::Client`] and [`Stage::Hello`] only `refuse` counts; at
+/// [`Stage::Unknown`] it is the answer to what is refused anyway. At the other
 /// stages the rest, but for the name, is for the message that the transaction becomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ruling {
@@ -216,7 +222,9 @@ impl Gate {
     pub(crate) fn ask(&self, stage: Stage, job: impl FnOnce() + Send + 'static) {
         let pool = match stage {
             Stage::Client => &self.arrivals,
-            Stage::Hello | Stage::Sender | Stage::Recipient | Stage::Data => &self.stages,
+            Stage::Hello | Stage::Sender | Stage::Recipient | Stage::Data | Stage::Unknown => {
+                &self.stages
+            }
             Stage::Message => &self.messages,
         };
         pool.submit(job);

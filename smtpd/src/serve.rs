@@ -292,7 +292,8 @@ impl Connection {
             | Action::AskHello { .. }
             | Action::AskSender { .. }
             | Action::AskRecipient { .. }
-            | Action::AskData => self.ask(action, control),
+            | Action::AskData
+            | Action::AskUnknown(_) => self.ask(action, control),
             Action::AskFlush(flush) => self.ask_flush(flush, control),
             Action::Forget => self.forget(),
             Action::Authenticate { mechanism, initial } => {

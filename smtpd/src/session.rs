@@ -86,6 +86,8 @@ enum State {
     AskingHello(Hello),
     AskingData(Box<Transaction>, Start),
     AskingFlush(Flush),
+    /// What it was before, and how we refuse a line that is no command.
+    AskingUnknown(Box<Self>, Reply),
     AskingSender(Box<Transaction>),
     AskingRecipient(Box<Transaction>, Recipient),
     Committing(Box<Transaction>, u64),
@@ -185,6 +187,7 @@ impl Session {
             Input::Client(answer) => self.admitted(answer, actions),
             Input::Hello(answer) => self.hello_answer(answer, actions),
             Input::Data(answer) => self.data_answer(answer, actions),
+            Input::Unknown(answer) => self.unknown_answer(answer, actions),
             Input::Flush(answer) => self.flush_answer(answer, actions),
             Input::Sender(verdict) => self.sender(verdict, actions),
             Input::Recipient(verdict) => self.recipient(verdict, actions),
@@ -216,6 +219,7 @@ impl Session {
             | State::AskingHello(_)
             | State::AskingData(..)
             | State::AskingFlush(_)
+            | State::AskingUnknown(..)
             | State::AskingSender(_)
             | State::AskingRecipient(..)
             | State::Committing(..)
@@ -257,6 +261,7 @@ impl Session {
             | State::AskingRecipient(..)
             | State::AskingData(..)
             | State::AskingFlush(_)
+            | State::AskingUnknown(..)
             | State::Authenticating(_) => Some(LOOK_UP),
             State::Committing(..) | State::Handshake => None,
             State::Idle
@@ -438,7 +443,7 @@ impl Session {
             }
             Err(bad) => {
                 self.log_improper(&bad, line, actions);
-                self.refuse(bad, actions);
+                self.unknown(line, bad, actions);
                 return;
             }
         };
@@ -527,6 +532,7 @@ impl Session {
             | State::AskingRecipient(..)
             | State::AskingData(..)
             | State::AskingFlush(_)
+            | State::AskingUnknown(..)
             | State::Authenticating(_) => ("warning: no answer to the look-up", reply::NO_ANSWER),
             State::Idle
             | State::Mail(_)
@@ -560,6 +566,11 @@ impl Session {
     }
 
     fn end(&mut self, actions: &mut Actions) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        self.state = match state {
+            State::AskingUnknown(before, _) => *before,
+            other => other,
+        };
         match self.state {
             State::Body(..) | State::Chunk(..) | State::BetweenChunks(..) => {
                 actions.push(Action::Discard);

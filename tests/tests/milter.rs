@@ -523,7 +523,7 @@ rspamd_config:set_metric_symbol("SUSPECT", 10, "ours")
 
 #[test]
 fn rspamd_refuses_and_marks_junk() {
-    let mut host = Host::new("MILTERS='{ unix:/run/sock, name=rspamd }'\n");
+    let mut host = Host::new("MILTERS='{ unix:/run/sock, name=rspamd, keep=yes }'\n");
     let dir = host.path("run");
     let dir = dir.to_str().unwrap();
     host.write("run/rspamd.conf", &RSPAMD.replace("DIR", dir));
@@ -551,4 +551,41 @@ fn rspamd_refuses_and_marks_junk() {
     let mbox = host.wait_for_mail("alice", 2);
     assert_eq!(mbox.matches("X-Seen: client.example 127.0.0.1").count(), 2);
     assert_eq!(mbox.matches("X-Spam: Yes").count(), 1, "{mbox}");
+}
+
+/// Sendmail's SMFIC_UNKNOWN and SMFIC_QUIT_NC.
+#[test]
+fn a_milter_hears_of_what_is_no_command_and_stays_for_the_next_client() {
+    let (host, milter) = scripted("keep=yes, default_action=tempfail");
+    let count = |what: &str| told(&host, "a").matches(what).count();
+    let mut smtp = hello(host.smtp);
+    assert!(smtp.ask("XYZZY plugh").unwrap().starts_with("500 5.5.2 "));
+    assert_eq!(smtp.ask("XNO").unwrap(), "550 5.5.1 Not in this house\r\n");
+    let bring = |mut smtp: Smtp, from: &str| {
+        let answer = smtp.message(from, &["alice@yubin.test"], MAIL).unwrap();
+        let closes = count("\nclose\n");
+        drop(smtp);
+        wait_for("the milter to be left", || {
+            (count("\nclose\n") > closes).then_some(())
+        });
+        answer
+    };
+    assert!(bring(smtp, "plain@yubin.test").starts_with("250"));
+    assert!(told(&host, "a").contains("\nunknown XYZZY plugh\n"));
+    let (connects, negotiations) = (count("\nconnect "), count("negotiate\n"));
+    for _ in 0..5 {
+        assert!(bring(hello(host.smtp), "plain@yubin.test").starts_with("250"));
+    }
+    assert!(bring(hello(host.smtp), "reject@yubin.test").starts_with("550"));
+    let said = told(&host, "a");
+    assert_eq!(count("\nconnect "), connects + 6, "{said}");
+    assert_eq!(count("negotiate\n"), negotiations, "{said}");
+    assert!(bring(hello(host.smtp), "plain@yubin.test").starts_with("250"));
+    assert_eq!(count("negotiate\n"), negotiations + 1, "it had refused");
+    host.wait_for_mail("alice", 7);
+    // It dies while its connection is kept, and is there again: nobody notices.
+    drop(milter);
+    let _milter = Milter::scripted(&host, "a");
+    assert!(send(&host, "plain").starts_with("250"));
+    host.wait_for_mail("alice", 8);
 }

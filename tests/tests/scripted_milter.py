@@ -16,6 +16,7 @@ class Scripted(Milter.Base):
 
     def negotiate(self, opts):
         # Base.setsymlist gives bytes where a text is wanted.
+        self.note("negotiate")
         self._ctx.setsymlist(Milter.M_HELO, "{tls_version}")
         return super().negotiate(opts)
 
@@ -96,6 +97,13 @@ class Scripted(Milter.Base):
         elif self.what == "nap":
             time.sleep(1)
         return {"discard": Milter.DISCARD, "reject": Milter.REJECT}.get(self.what, Milter.CONTINUE)
+
+    def unknown(self, line):
+        self.note(f"unknown {line}")
+        if line == "XNO":
+            self.setreply("550", "5.5.1", "Not in this house")
+            return Milter.REJECT
+        return Milter.CONTINUE
 
     def abort(self):
         self.note("abort")

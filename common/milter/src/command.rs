@@ -7,6 +7,9 @@ pub const ABORT: u8 = b'A';
 /// Ends the conversation; no answer.
 pub const QUIT: u8 = b'Q';
 
+/// Ends the conversation, and another client's follows on this connection; no answer.
+pub const NEXT_CLIENT: u8 = b'K';
+
 /// Who connected: the name that was found for him, and from where; `None` for no IP address.
 pub fn connect(name: &str, from: Option<SocketAddr>) -> Vec<u8> {
     let mut data = texts(&[name]);

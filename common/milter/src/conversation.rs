@@ -97,6 +97,8 @@ pub struct Conversation {
     settled: Settled,
     /// It knows of a message that has not ended.
     in_message: bool,
+    /// The last that it said was that a whole message may go on.
+    rests: bool,
 }
 
 impl Conversation {
@@ -119,6 +121,7 @@ impl Conversation {
             content_timeout: milter.content_timeout,
             settled: Settled::Nothing,
             in_message: false,
+            rests: false,
         })
     }
 
@@ -141,6 +144,20 @@ impl Conversation {
                 }
             }
         }
+    }
+
+    /// Ends it and keeps the connection for another client, for whom it begins with
+    /// [`Conversation::connect`] on the same terms. `None` where the milter does not know that, or would
+    /// not hear it: libmilter passes it over, and hangs, but right behind a message that may go on. Blocks,
+    /// up to the command timeout.
+    pub fn next_client(mut self) -> Option<Self> {
+        if !self.terms.knows_next_client() || !self.rests || !self.link.is_idle() {
+            return None;
+        }
+        packet::write(command::NEXT_CLIENT, &[], self.link.out());
+        self.link.send(Instant::now() + self.command_timeout).ok()?;
+        self.rests = false;
+        Some(self)
     }
 
     /// What was agreed.
@@ -288,6 +305,7 @@ impl Conversation {
             let change = match self.answer(self.content_timeout)? {
                 Heard::Verdict(verdict) => {
                     self.in_message = false;
+                    self.rests = verdict == Verdict::Continue;
                     return Ok(self.message_settled(verdict));
                 }
                 Heard::Change(change) => change,
@@ -345,6 +363,7 @@ impl Conversation {
 
     /// A step with the macros before it. A milter may want the macros of a step and not the step.
     fn write(&mut self, step: Step, data: &[u8], values: Values<'_>) -> Result<(), Trouble> {
+        self.rests = false;
         let most = self.terms.most_data();
         if let Some(stage) = step.stage() {
             let out = self.link.out();

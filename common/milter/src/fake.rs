@@ -42,6 +42,7 @@ pub(crate) fn configured(socket: MilterSocket) -> Milter {
         connect_timeout: Duration::from_secs(5),
         command_timeout: Duration::from_millis(200),
         content_timeout: Duration::from_millis(400),
+        keep: false,
     }
 }
 
@@ -98,7 +99,7 @@ impl Fake {
     ) -> Self {
         Self::new(agree(actions, flags), move |code, _| {
             Some(match code {
-                b'D' | b'A' | b'Q' => Vec::new(),
+                b'D' | b'A' | b'Q' | b'K' => Vec::new(),
                 code => but(code).unwrap_or_else(|| packet(b'c', b"")),
             })
         })

@@ -170,6 +170,11 @@ impl Link {
         Ok(understood)
     }
 
+    /// Nothing came that nobody asked for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
     /// What came and was not taken yet.
     fn waiting(&self) -> &[u8] {
         self.input.get(self.at..).unwrap_or_default()

@@ -196,6 +196,11 @@ impl Terms {
         step.unanswered() == 0 || self.flags & step.unanswered() == 0
     }
 
+    /// Whether another client may follow on the same connection.
+    pub fn knows_next_client(&self) -> bool {
+        self.version == VERSION
+    }
+
     /// Whether it may say that it has seen enough of a body.
     pub fn may_skip(&self) -> bool {
         self.flags & SKIP != 0

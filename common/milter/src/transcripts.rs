@@ -423,3 +423,53 @@ fn a_full_backlog_is_not_waited_for_longer_than_agreed() {
     assert!(matches!(trouble, Trouble::Late), "{trouble:?}");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
+
+#[test]
+fn another_client_follows_on_the_same_connection() {
+    let mut fake = Fake::with(0, 0, |_| None);
+    let mut talk = fake.open().unwrap();
+    for _ in 0..2 {
+        run(&mut talk, &mut refuse).unwrap();
+        talk = talk.next_client().unwrap();
+    }
+    drop(talk);
+    let heard = fake.heard();
+    let codes: String = heard.iter().map(|(code, _)| char::from(*code)).collect();
+    let one = "CHMRTLNBE";
+    let codes = codes.replace('D', "").replace("LL", "L");
+    assert_eq!(codes, format!("{one}K{one}KQ"));
+}
+
+/// libmilter hears it behind a message that may go on, and nowhere else.
+#[test]
+fn who_would_not_hear_it_is_left() {
+    let mut fake = Fake::with(0, 0, |_| None);
+    let mut talk = fake.open().unwrap();
+    run(&mut talk, &mut refuse).unwrap();
+    talk.mail(&["<a@b>"], &none).unwrap();
+    talk.abort().unwrap();
+    assert!(talk.next_client().is_none());
+    for (at, verdict) in [(b'C', b'a'), (b'E', b'r'), (b'E', b'd'), (b'H', b'c')] {
+        let mut fake = Fake::with(0, 0, move |code| (code == at).then(|| packet(verdict, b"")));
+        let mut talk = fake.open().unwrap();
+        match at {
+            b'H' => {
+                talk.connect("one", None, &none).unwrap();
+                talk.helo("x", &none).unwrap();
+            }
+            _ => {
+                run(&mut talk, &mut refuse).unwrap();
+            }
+        }
+        assert!(talk.next_client().is_none());
+    }
+    // An older one knows nothing of it.
+    let terms = packet(
+        crate::terms::CODE,
+        &[4, 0, 0].map(u32::to_be_bytes).concat(),
+    );
+    let mut fake = Fake::new(terms, |_, _| Some(packet(b'c', b"")));
+    let mut talk = fake.open().unwrap();
+    run(&mut talk, &mut refuse).unwrap();
+    assert!(talk.next_client().is_none());
+}

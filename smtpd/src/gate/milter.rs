@@ -9,12 +9,16 @@ mod changes;
 mod values;
 
 use std::io::Seek;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base::config::{Config, Milter, MilterDefault};
 use base::escape::escape;
 use base::{Domain, Fail, Recipient, Status};
+use milter::macros::Values;
 use milter::reply::{Answer, Verdict};
+use milter::terms::Step;
 use milter::{Conversation, Trouble};
 use queue::Queue;
 
@@ -30,6 +34,35 @@ struct Filter {
     queue: Queue,
     /// Octets of a body that a milter makes.
     size_limit: u64,
+    /// Connections that wait for a client, and since when; the last is the youngest.
+    kept: Mutex<Vec<(Instant, Conversation)>>,
+}
+
+/// So many of one milter, for so long.
+const MAX_KEPT: usize = 20;
+const KEEP: Duration = Duration::from_secs(30);
+
+impl Filter {
+    fn take_kept(&self) -> Option<Conversation> {
+        if !self.milter.keep {
+            return None;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(since, _)| since.elapsed() < KEEP);
+        kept.pop().map(|(_, talk)| talk)
+    }
+
+    /// The client has left.
+    fn keep(&self, talk: Conversation) {
+        let Some(talk) = talk.next_client() else {
+            return;
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(since, _)| since.elapsed() < KEEP);
+        if kept.len() < MAX_KEPT {
+            kept.push((Instant::now(), talk));
+        }
+    }
 }
 
 /// The milters of the configuration, in its order.
@@ -40,6 +73,7 @@ pub(crate) fn makers(conf: &Config, queue: &Queue) -> Vec<Maker> {
             name: conf.official_name.clone(),
             queue: queue.clone(),
             size_limit: conf.message_size_limit,
+            kept: Mutex::default(),
         });
         Box::new(move |_| {
             let filter = Arc::clone(&filter);
@@ -70,14 +104,17 @@ enum State {
 impl Door for Visitor {
     fn wants(&self, stage: Stage) -> bool {
         match &self.state {
-            State::Unmet => true,
+            State::Unmet => stage != Stage::Unknown,
             State::Talking(talk) if talk.is_over() => false,
+            State::Talking(talk) if stage == Stage::Unknown => {
+                !talk.has_decided() && talk.terms().wants(Step::Unknown)
+            }
             State::Talking(talk) => {
                 !talk.has_decided() || matches!(stage, Stage::Hello | Stage::Sender)
             }
             State::Over => false,
             State::Broken { gone } => match stage {
-                Stage::Client | Stage::Hello => false,
+                Stage::Client | Stage::Hello | Stage::Unknown => false,
                 Stage::Sender => *gone || self.filter.milter.default != MilterDefault::Accept,
                 _ => self.filter.milter.default != MilterDefault::Accept,
             },
@@ -124,7 +161,11 @@ impl Door for Visitor {
     }
 
     fn leave(&mut self) {
-        self.state = State::Over;
+        if let State::Talking(talk) = mem::replace(&mut self.state, State::Over)
+            && self.filter.milter.keep
+        {
+            self.filter.keep(*talk);
+        }
     }
 }
 
@@ -166,17 +207,28 @@ impl Visitor {
                 talk.recipient(&texts(&recipient_args(recipient)), &values)
             }
             Question::Data => talk.data(&values),
+            Question::Unknown(line) => talk.unknown(line, &values),
         })
     }
 
     /// Connects, and tells of the client, and later of his name too: the milter may be met again in the
     /// middle of a session.
     fn meet(&mut self, stage: Stage, facts: &Facts) -> Result<Verdict, Trouble> {
-        let mut talk = Conversation::open(&self.filter.milter)?;
-        let name = &self.filter.milter.name;
-        log::debug!("milter {}: {}", escape(name), talk.terms());
         let values = values::of(&self.filter.name, facts, None, None);
-        let mut verdict = talk.connect(&values::client_name(facts), facts.client, &values)?;
+        let name = values::client_name(facts);
+        let mut begin = |talk: Conversation| connect(talk, &name, facts, &values);
+        let again = self.filter.take_kept().map(&mut begin);
+        let (mut talk, mut verdict) = match again {
+            Some(Ok(begun)) => begun,
+            // It has closed the connection meanwhile, or cannot do it after all.
+            Some(Err(Trouble::Gone | Trouble::Io(_) | Trouble::Garbage(_))) | None => {
+                let talk = Conversation::open(&self.filter.milter)?;
+                let name = escape(&self.filter.milter.name);
+                log::debug!("milter {name}: {}", talk.terms());
+                begin(talk)?
+            }
+            Some(Err(trouble)) => return Err(trouble),
+        };
         if let (Verdict::Continue, Stage::Sender, Some(hello)) = (&verdict, stage, &facts.hello) {
             verdict = talk.helo(&hello.name, &values)?;
         }
@@ -195,7 +247,7 @@ impl Visitor {
                 }
                 return Ruling::default();
             }
-            Verdict::Discard if matches!(stage, Stage::Client | Stage::Hello) => {
+            Verdict::Discard if matches!(stage, Stage::Client | Stage::Hello | Stage::Unknown) => {
                 let garbage = milter::packet::Garbage("\"discard\" where there is no message");
                 return self.break_off(&garbage.into(), stage, facts);
             }
@@ -238,7 +290,7 @@ impl Visitor {
 
     /// What happens without the milter. A client may stay, but his mail is the milter's to judge.
     fn default_ruling(&self, stage: Stage) -> Ruling {
-        if matches!(stage, Stage::Client | Stage::Hello) {
+        if matches!(stage, Stage::Client | Stage::Hello | Stage::Unknown) {
             return Ruling::default();
         }
         match self.filter.milter.default {
@@ -263,6 +315,17 @@ impl Visitor {
         let (shown, from) = (&facts.shown, from.unwrap_or_default());
         log::info!("milter {name}: {stage:?} of {shown}: {verdict}{from}");
     }
+}
+
+/// Tells it of the client.
+fn connect(
+    mut talk: Conversation,
+    name: &str,
+    facts: &Facts,
+    values: Values<'_>,
+) -> Result<(Conversation, Verdict), Trouble> {
+    let verdict = talk.connect(name, facts.client, values)?;
+    Ok((talk, verdict))
 }
 
 /// Shows it a whole message and makes its changes; the reason where the message is to be held.

@@ -49,15 +49,16 @@ fn instance() -> String {
     format!("{:x}.{since:x}.{number:x}.0", std::process::id())
 }
 
-fn state(stage: Stage) -> PolicyState {
-    match stage {
+fn state(stage: Stage) -> Option<PolicyState> {
+    Some(match stage {
         Stage::Client => PolicyState::Connect,
         Stage::Hello => PolicyState::Ehlo,
         Stage::Sender => PolicyState::Mail,
         Stage::Recipient => PolicyState::Rcpt,
         Stage::Data => PolicyState::Data,
         Stage::Message => PolicyState::EndOfMessage,
-    }
+        Stage::Unknown => return None,
+    })
 }
 
 impl Policy {
@@ -93,7 +94,7 @@ impl Policy {
 
 impl Door for Policy {
     fn wants(&self, stage: Stage) -> bool {
-        self.states.contains(&state(stage))
+        state(stage).is_some_and(|state| self.states.contains(&state))
     }
 
     fn ask(&mut self, question: Question<'_>, facts: &Facts) -> Ruling {
@@ -101,8 +102,11 @@ impl Door for Policy {
             Question::Recipient(recipient) => Some(&recipient.address),
             _ => None,
         };
+        let Some(state) = state(question.stage()) else {
+            return Ruling::default();
+        };
         self.tell(&Report {
-            state: state(question.stage()),
+            state,
             facts,
             recipient,
             size: None,

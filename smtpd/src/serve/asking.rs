@@ -24,6 +24,7 @@ pub(crate) enum Asked {
     /// And what becomes of him, if they have nothing against it.
     Recipient(Box<Recipient>, Verdict),
     Data,
+    Unknown(String),
 }
 
 impl Asked {
@@ -42,6 +43,7 @@ impl Asked {
             Self::Sender => Question::Sender,
             Self::Recipient(recipient, _) => Question::Recipient(recipient),
             Self::Data => Question::Data,
+            Self::Unknown(line) => Question::Unknown(line),
         }
     }
 }
@@ -133,6 +135,7 @@ impl Connection {
                 self.ask_recipient(recipient, may_relay, answer.ruling, control);
             }
             Action::AskData => self.ask_doors(Asked::Data, control),
+            Action::AskUnknown(line) => self.ask_doors(Asked::Unknown(line), control),
             _ => {}
         }
     }
@@ -317,6 +320,7 @@ impl Connection {
                 self.ruling.add(ruling);
                 Input::Data(answer)
             }
+            Asked::Unknown(_) => Input::Unknown(answer.err()),
             Asked::Recipient(recipient, verdict) => {
                 return self.ruled_recipient(*recipient, verdict, answer, ruling, control);
             }

@@ -198,6 +198,15 @@ impl World {
                     let answer = self.data.clone();
                     self.happen(Input::Data(answer));
                 }
+                Action::AskUnknown(line) => {
+                    // What a milter would say.
+                    let answer = match line.as_str() {
+                        "XNO" => Some(reply::MILTER_REJECTS),
+                        "XSTOP" => Some(reply::MILTER_SHUTDOWN),
+                        _ => None,
+                    };
+                    self.happen(Input::Unknown(answer));
+                }
                 Action::AskFlush(_) => {
                     let answer = if self.full {
                         Err(reply::CANNOT_FLUSH)

@@ -98,6 +98,37 @@ impl Session {
         self.part(reply::OUT_OF_TURN, actions);
     }
 
+    /// A line that is no command or a wrong one. Of the first kind others may have something to say,
+    /// unless a secret may be in it.
+    pub(super) fn unknown(&mut self, line: &[u8], refusal: Reply, actions: &mut Actions) {
+        let has_secret = self.last == "AUTH" || auth_word(line).is_some();
+        if refusal != reply::UNKNOWN_COMMAND || self.denied || has_secret {
+            return self.refuse(refusal, actions);
+        }
+        actions.push(Action::AskUnknown(
+            String::from_utf8_lossy(line).into_owned(),
+        ));
+        let before = std::mem::replace(&mut self.state, State::Idle);
+        self.enter(State::AskingUnknown(Box::new(before), refusal));
+    }
+
+    pub(super) fn unknown_answer(&mut self, answer: Option<Reply>, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::AskingUnknown(before, refusal) => Ok((before, refusal)),
+            other => Err(other),
+        });
+        let Some((before, refusal)) = held else {
+            return;
+        };
+        self.enter(*before);
+        match answer {
+            Some(last_word) if matches!(last_word.code(), 421 | 521) => {
+                self.part(last_word, actions);
+            }
+            answer => self.refuse(answer.unwrap_or(refusal), actions),
+        }
+    }
+
     /// What came that is no command, for the log.
     pub(super) fn log_improper(&self, refusal: &Reply, said: &[u8], actions: &mut Actions) {
         actions.push(Action::Log(format!(
@@ -114,12 +145,15 @@ impl Session {
             return "(not shown)".into();
         }
         let head = said.get(..SHOWN).unwrap_or(said);
-        let auth = head
-            .windows(4)
-            .position(|word| word.eq_ignore_ascii_case(b"AUTH"));
-        match auth.map(|at| head.get(..at.saturating_add(4)).unwrap_or(head)) {
+        match auth_word(head).map(|at| head.get(..at.saturating_add(4)).unwrap_or(head)) {
             Some(known) => format!("{} (not shown)", escape(known)),
             None => escape(head).to_string(),
         }
     }
+}
+
+/// Where AUTH stands in a line.
+fn auth_word(line: &[u8]) -> Option<usize> {
+    line.windows(4)
+        .position(|word| word.eq_ignore_ascii_case(b"AUTH"))
 }

@@ -69,6 +69,8 @@ pub(crate) enum Input<'a> {
     Recipient(Verdict),
     /// Answer to [`Action::AskData`].
     Data(Result<(), Reply>),
+    /// Answer to [`Action::AskUnknown`]: what is said instead of our own words.
+    Unknown(Option<Reply>),
     /// Answer to [`Action::AskFlush`].
     Flush(Result<(), Reply>),
     /// Answer to [`Action::Authenticate`] and [`Action::Respond`].
@@ -116,6 +118,8 @@ pub(crate) enum Action {
     },
     /// May the message come?
     AskData,
+    /// This line is no command: does somebody else refuse it?
+    AskUnknown(String),
     /// Have this domain's mail tried now.
     AskFlush(Flush),
     /// The transaction is over, whatever came of it.

@@ -20,6 +20,8 @@ pub struct Milter {
     pub command_timeout: Duration,
     /// For an answer to the end of a message.
     pub content_timeout: Duration,
+    /// Whether a connection to it is kept for the next client.
+    pub keep: bool,
 }
 
 /// Where it listens.
@@ -78,6 +80,7 @@ fn one(words: &str, root: &Root) -> Result<Milter, String> {
         connect_timeout: Duration::from_secs(5),
         command_timeout: Duration::from_secs(30),
         content_timeout: Duration::from_mins(5),
+        keep: false,
     };
     for word in words {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -86,11 +89,15 @@ fn one(words: &str, root: &Root) -> Result<Milter, String> {
             "default_action" => milter.default = default(value)?,
             "connect_timeout" => milter.connect_timeout = timeout(value, MAX_TIMEOUT)?,
             "command_timeout" => milter.command_timeout = timeout(value, MAX_TIMEOUT)?,
+            "keep" => {
+                milter.keep =
+                    value::yes_no(value).map_err(|what| format!("has `{word}', {what}"))?;
+            }
             "content_timeout" => milter.content_timeout = timeout(value, MAX_CONTENT_TIMEOUT)?,
             _ => {
                 return Err(format!(
                     "has `{word}', which is none of name=, default_action=, connect_timeout=, \
-                     command_timeout= and content_timeout="
+                     command_timeout=, content_timeout= and keep="
                 ));
             }
         }
@@ -154,7 +161,7 @@ mod tests {
     fn a_list_as_postfix_has_it() {
         let got = read(
             "unix:/run/a.sock, { inet:[::1]:11332, default_action=accept connect_timeout=2s,\
-             command_timeout=3s, content_timeout=1m name=rspamd } inet:8891@localhost",
+             command_timeout=3s, content_timeout=1m name=rspamd keep=yes } inet:8891@localhost",
         )
         .unwrap();
         let [a, b, c] = got.as_slice() else {
@@ -163,6 +170,7 @@ mod tests {
         assert_eq!(a.socket, MilterSocket::Unix("/r/run/a.sock".into()));
         assert_eq!(a.name, "unix:/run/a.sock");
         assert_eq!(a.default, MilterDefault::TempFail);
+        assert!(!a.keep && b.keep);
         assert_eq!(b.socket, MilterSocket::Inet("::1".into(), 11332));
         assert_eq!(
             (b.name.as_str(), b.default),
@@ -209,7 +217,7 @@ mod tests {
             (
                 "{ unix:/a, timeout=1s }",
                 "has `timeout=1s', which is none of name=, default_action=, connect_timeout=, \
-                 command_timeout= and content_timeout=",
+                 command_timeout=, content_timeout= and keep=",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), want);

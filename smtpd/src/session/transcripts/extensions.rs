@@ -349,3 +349,27 @@ fn xforward_is_for_filters() {
         ]
     );
 }
+
+/// Others may say how a line is refused that is no command, in the middle of a message too.
+#[test]
+fn a_line_that_is_no_command_is_refused_by_who_likes_to() {
+    let world = play(
+        "
+        C: XYZZY
+        S: 500 5.5.2 Command not recognized; HELP lists them
+        C: XNO
+        S: 550 5.7.1 Command rejected
+        C: MAIL FROM:<a@b.c>
+        S: 250 2.1.0 Ok
+        C: XNO
+        S: 550 5.7.1 Command rejected
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        C: BDAT 0
+        S: 250 2.0.0 Ok: 0 octets
+        C: XSTOP
+        S: 421 4.7.1 Service unavailable, closing connection
+        ",
+    );
+    assert!(world.closed && world.taken.is_empty());
+}
