@@ -3,7 +3,8 @@
 //! With DATA only CRLF.CRLF ends it; with BDAT the client says where it ends, and with BINARYMIME what
 //! stands behind the header is any octets. A CR or a LF alone ends nothing and makes the message refused,
 //! because hosts that read it otherwise could be shown a second message inside the first (SMTP smuggling).
-//! Whatever is wrong with the content, the framing goes on, so that session and client stay in step.
+//! Whatever is wrong with the content, the framing goes on, so that session and client stay in step; up to
+//! [`Limits::most`] octets, at which nobody can wait for its end any more.
 
 /// Octets of a line, without CRLF. RFC 5321 4.5.3.1.6 promises 998; so much mail has longer lines
 /// that refusing at that would refuse honest people. Nothing here stores a line.
@@ -54,6 +55,8 @@ pub(crate) struct Body {
     /// Octets of the line so far.
     line: usize,
     size: u64,
+    /// Octets taken, of content or not.
+    taken: u64,
     limits: Limits,
     fault: Option<Fault>,
     hops: Hops,
@@ -66,6 +69,14 @@ pub(crate) struct Limits {
     pub(crate) hops: usize,
 }
 
+impl Limits {
+    /// Octets that are taken of a message which is refused: what is only a little too big, or somewhat
+    /// more, comes to its end, so that its sender is told why.
+    pub(crate) fn most(self) -> u64 {
+        self.size.saturating_mul(10).max(16 << 20)
+    }
+}
+
 impl Body {
     pub(crate) fn new(framing: Framing, limits: Limits) -> Self {
         Self {
@@ -73,6 +84,7 @@ impl Body {
             at: At::Start,
             line: 0,
             size: 0,
+            taken: 0,
             limits,
             fault: None,
             hops: Hops::default(),
@@ -80,8 +92,17 @@ impl Body {
     }
 
     /// Takes input and appends the content in it to `out`. The number of bytes consumed: all, or up
-    /// to the end of the content.
+    /// to the end of the content, or to [`Limits::most`].
     pub(crate) fn take(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let room = self.limits.most().saturating_sub(self.taken);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let input = input.get(..room).unwrap_or(input);
+        let consumed = self.take_all(input, out);
+        self.taken = self.taken.saturating_add(consumed as u64);
+        consumed
+    }
+
+    fn take_all(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut rest = input;
         while let Some((&first, after)) = rest.split_first() {
             match (self.at, first) {
@@ -134,6 +155,11 @@ impl Body {
     /// Whether CRLF.CRLF has come.
     pub(crate) fn is_ended(&self) -> bool {
         self.at == At::End
+    }
+
+    /// Whether so much has come that its end is not waited for. Then something is wrong with it.
+    pub(crate) fn is_endless(&self) -> bool {
+        !self.is_ended() && self.taken >= self.limits.most()
     }
 
     /// What is wrong with it, if anything; once set, nothing more is appended.

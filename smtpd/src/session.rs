@@ -77,8 +77,8 @@ enum State {
     Chunk(Box<Transaction>, Box<Body>, u64, bool),
     /// A command, between two pieces of the message.
     BetweenChunks(Box<Transaction>, Box<Body>),
-    /// So many octets of a piece that nobody wants, then the reply to it.
-    Swallow(u64, Reply),
+    /// So many octets of a piece that nobody wants, then the reply to it; whether that is the last word.
+    Swallow(u64, Reply, bool),
     /// A line of an AUTH exchange by this mechanism.
     AuthLine(Mechanism),
     // From here on: an answer to one of our actions. No input is taken.
@@ -386,6 +386,8 @@ impl Session {
         keep(body, actions, |body, out| consumed = body.take(rest, out));
         if body.is_ended() {
             self.end_of_content(actions);
+        } else if body.is_endless() {
+            self.cut_off(actions);
         }
         consumed
     }
@@ -409,13 +411,26 @@ impl Session {
         self.refuse_content(&transaction, fault, actions);
     }
 
-    fn refuse_content(&mut self, transaction: &Transaction, fault: Fault, actions: &mut Actions) {
-        let refusal = match fault {
-            Fault::BareLineEnd => reply::BARE_IN_BODY,
-            Fault::LineTooLong => reply::BODY_LINE_TOO_LONG,
-            Fault::TooBig => reply::TOO_BIG,
-            Fault::Loop => reply::LOOP,
+    /// A message that is refused does not end. Its sender may still read why.
+    fn cut_off(&mut self, actions: &mut Actions) {
+        let held = self.take(|state| match state {
+            State::Body(transaction, body) | State::Chunk(transaction, body, ..) => {
+                Ok((transaction, body))
+            }
+            other => Err(other),
+        });
+        let Some((transaction, body)) = held else {
+            return;
         };
+        let refusal = refusal_of(body.fault().unwrap_or(Fault::TooBig));
+        let from = transaction.reverse_path.to_string();
+        self.log_reject("DATA", &refusal, Some(&from), None, actions);
+        actions.push(Action::Forget);
+        self.part(refusal, actions);
+    }
+
+    fn refuse_content(&mut self, transaction: &Transaction, fault: Fault, actions: &mut Actions) {
+        let refusal = refusal_of(fault);
         let from = transaction.reverse_path.to_string();
         self.log_reject("END-OF-MESSAGE", &refusal, Some(&from), None, actions);
         actions.push(Action::Forget);
@@ -475,7 +490,7 @@ impl Session {
         match command {
             Command::Quit => self.part(reply::BYE, actions),
             Command::Bdat(chunk) if chunk.size > 0 => {
-                self.enter(State::Swallow(chunk.size, reply::DENIED));
+                self.swallow_piece(chunk.size, reply::DENIED);
             }
             _ => self.refuse(reply::DENIED, actions),
         }
@@ -637,6 +652,15 @@ impl Session {
             protocol(how, self.tls, self.login.is_some()),
             escape(helo),
         )));
+    }
+}
+
+fn refusal_of(fault: Fault) -> Reply {
+    match fault {
+        Fault::BareLineEnd => reply::BARE_IN_BODY,
+        Fault::LineTooLong => reply::BODY_LINE_TOO_LONG,
+        Fault::TooBig => reply::TOO_BIG,
+        Fault::Loop => reply::LOOP,
     }
 }
 

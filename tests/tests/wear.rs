@@ -133,6 +133,58 @@ const LOOKED_INTO: &str = "MY_NETWORKS=192.0.2.0/24\nGREET_DELAY=0s\nCLIENT_NAME
     AUTHENTICATION_RESULTS=yes\n";
 
 /// Messages that are hard to read: each is taken or refused within a moment.
+/// Who is told that his message is too big and sends on is not read for ever, and can read why; others
+/// are served meanwhile.
+#[test]
+fn messages_without_end() {
+    let mut host = serving("MESSAGE_SIZE_LIMIT=100K\n");
+    let port = host.smtp;
+    let flood = |most: usize| {
+        let mut smtp = Smtp::connect(port).unwrap();
+        smtp.ask("EHLO client.example").unwrap();
+        smtp.ask("MAIL FROM:<a@b.example>").unwrap();
+        smtp.ask("RCPT TO:<bob@yubin.test>").unwrap();
+        smtp.ask("DATA").unwrap();
+        let lines = b"0123456789abcd\r\n".repeat(4096);
+        let mut sent = 0;
+        while sent < most && smtp.send(&lines).is_ok() {
+            sent += lines.len();
+        }
+        (smtp, sent)
+    };
+    // Somewhat too big: it comes to its end.
+    let (mut smtp, sent) = flood(10 << 20);
+    assert_eq!(sent, 10 << 20);
+    assert!(smtp.ask(".").unwrap().starts_with("552 5.3.4 "));
+    assert!(smtp.ask("NOOP").unwrap().starts_with("250"));
+    // Who stops and listens hears why.
+    let (mut smtp, _) = flood(20 << 20);
+    assert!(smtp.reply().unwrap().starts_with("552 5.3.4 "));
+    assert!(smtp.reply().is_err());
+    let began = Instant::now();
+    let floods: Vec<_> = std::thread::scope(|scope| {
+        let floods: Vec<_> = (0..4).map(|_| scope.spawn(|| flood(1 << 30).1)).collect();
+        for _ in 0..20 {
+            let began = Instant::now();
+            let mut other = Smtp::connect(port).unwrap();
+            assert!(other.ask("EHLO other.example").unwrap().starts_with("250"));
+            assert!(began.elapsed() < Duration::from_secs(3));
+        }
+        floods
+            .into_iter()
+            .map(|flood| flood.join().unwrap())
+            .collect()
+    });
+    assert!(began.elapsed() < Duration::from_secs(60));
+    // 16 MiB, 64 MiB behind our last words, and what lies in the sockets.
+    assert!(floods.iter().all(|sent| *sent < 128 << 20), "{floods:?}");
+    unharmed(
+        &mut host,
+        0,
+        &["reject: DATA from unknown[127.0.0.1]: 552 5.3.4"],
+    );
+}
+
 #[test]
 fn messages_like_bombs() {
     let mut host = serving(&format!("{LOOKED_INTO}MESSAGE_SIZE_LIMIT=20M\n"));

@@ -32,6 +32,10 @@ const INPUT_LIMIT: usize = 64 * 1024;
 const CLOSE_TIME: Duration = Duration::from_secs(30);
 /// How long we read on after our end is closed, so that a reset does not eat our last words.
 const LINGER_TIME: Duration = Duration::from_secs(2);
+/// Octets that are read and thrown away meanwhile, in one turn and in all: who reads our last words
+/// stops before that.
+const DISCARD_AT_ONCE: usize = 256 << 10;
+const DISCARD_MOST: usize = 64 << 20;
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 
@@ -83,6 +87,8 @@ pub(crate) struct Io {
     /// Something was written since `flushed` was last called.
     wrote: bool,
     closing: Closing,
+    /// Octets thrown away behind our last words.
+    discarded: usize,
     gone: Option<Closed>,
     side: Option<Side>,
     clock: Clock,
@@ -137,6 +143,7 @@ impl Io {
             paused: false,
             wrote: false,
             closing: Closing::No,
+            discarded: 0,
             gone: None,
             side: None,
             clock: Clock::default(),
@@ -381,36 +388,40 @@ impl Io {
         self.clock.changed = Some(Some(LINGER_TIME));
         let unread = !self.input.is_empty();
         self.input.clear();
-        if self.ended || (!unread && !self.discard()) {
+        if self.ended || (!unread && self.discard() == 0) {
             self.lose(Closed::ByUs);
         }
     }
 
-    /// Reads and throws away; whether the peer sent anything.
-    pub(crate) fn discard(&mut self) -> bool {
+    /// Reads and throws away what fits into one turn; how many octets that were.
+    fn discard(&mut self) -> usize {
         let mut chunk = [0; 4096];
-        let mut any = false;
-        while self.readable && !self.ended {
+        let mut octets = 0;
+        while self.readable && !self.ended && octets < DISCARD_AT_ONCE {
             match self.socket.read(&mut chunk) {
                 Ok(0) => self.ended = true,
-                Ok(_) => any = true,
+                Ok(n) => octets += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(_) => self.ended = true,
             }
         }
-        any
+        self.discarded = self.discarded.saturating_add(octets);
+        octets
     }
 
     pub(crate) fn is_lingering(&self) -> bool {
         self.closing == Closing::Lingering
     }
 
-    pub(crate) fn linger(&mut self) {
-        self.discard();
-        if self.ended {
+    /// Whether there may be more to read.
+    pub(crate) fn linger(&mut self) -> bool {
+        let any = self.discard() > 0;
+        if self.ended || self.discarded >= DISCARD_MOST {
             self.lose(Closed::ByUs);
+            return false;
         }
+        any && self.readable
     }
 
     fn begin_tls(&mut self) {

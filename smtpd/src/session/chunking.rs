@@ -23,15 +23,22 @@ impl Session {
                     State::Mail(_) => reply::NO_RECIPIENTS,
                     _ => reply::MAIL_FIRST,
                 };
-                self.enter(State::Swallow(size, refusal));
+                self.swallow_piece(size, refusal);
             }
         }
         self.empty_chunk(actions);
     }
 
+    /// A piece that nobody wants comes first, up to what is taken of any message.
+    pub(super) fn swallow_piece(&mut self, size: u64, refusal: Reply) {
+        let most = self.limits().most();
+        let is_last_word = size > most || matches!(refusal.code(), 421 | 521);
+        self.enter(State::Swallow(size.min(most), refusal, is_last_word));
+    }
+
     /// A piece without octets is over when it has begun.
     pub(super) fn empty_chunk(&mut self, actions: &mut Actions) {
-        if let State::Chunk(_, _, 0, _) | State::Swallow(0, _) = &self.state {
+        if let State::Chunk(_, _, 0, _) | State::Swallow(0, ..) = &self.state {
             self.swallow(&[], actions);
             self.chunk(&[], actions);
         }
@@ -51,7 +58,9 @@ impl Session {
                 body.finish(out);
             }
         });
-        if ended && last {
+        if !ended && body.is_endless() {
+            self.cut_off(actions);
+        } else if ended && last {
             self.end_of_content(actions);
         } else if ended {
             self.next_chunk(actions);
@@ -80,21 +89,18 @@ impl Session {
 
     /// Octets of a piece that nobody wants.
     pub(super) fn swallow(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
-        let State::Swallow(left, refusal) = &mut self.state else {
+        let State::Swallow(left, refusal, is_last_word) = &mut self.state else {
             return 0;
         };
         let now = up_to(rest, *left);
         *left = left.saturating_sub(now.len() as u64);
         if *left == 0 {
-            let refusal = refusal.clone();
+            let (refusal, is_last_word) = (refusal.clone(), *is_last_word);
             self.enter(State::Idle);
-            if matches!(refusal.code(), 421 | 521) {
-                return {
-                    self.part(refusal, actions);
-                    now.len()
-                };
+            match is_last_word {
+                true => self.part(refusal, actions),
+                false => self.refuse(refusal, actions),
             }
-            self.refuse(refusal, actions);
         }
         now.len()
     }

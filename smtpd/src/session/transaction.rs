@@ -336,14 +336,11 @@ impl Session {
             self.log_reject("DATA", &refusal, Some(&from), None, actions);
             actions.push(Action::Forget);
             return match start {
-                Start::Chunk { size, .. } if size > 0 => self.enter(State::Swallow(size, refusal)),
+                Start::Chunk { size, .. } if size > 0 => self.swallow_piece(size, refusal),
                 Start::Data | Start::Chunk { .. } => self.reject(refusal, actions),
             };
         }
-        let limits = Limits {
-            size: self.terms.size_limit,
-            hops: self.terms.hop_limit,
-        };
+        let limits = self.limits();
         let body = |framing| Box::new(Body::new(framing, limits));
         actions.push(Action::Begin(transaction.clone()));
         match start {
@@ -359,6 +356,13 @@ impl Session {
                 self.enter(State::Chunk(transaction, body, size, last));
                 self.empty_chunk(actions);
             }
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            size: self.terms.size_limit,
+            hops: self.terms.hop_limit,
         }
     }
 

@@ -41,8 +41,7 @@ impl<P: Protocol> Session<P> {
             return false;
         }
         if self.io.is_lingering() {
-            self.io.linger();
-            return false;
+            return self.io.linger();
         }
         if self.io.is_handshaking() {
             let read = self.io.may_read() && self.io.fill(scratch);
@@ -74,7 +73,8 @@ impl<P: Protocol> Session<P> {
             self.call(tools, P::flushed);
             moved = true;
         }
-        moved
+        // What is left to read is read in the next turn.
+        moved || self.io.is_lingering()
     }
 
     fn feed(&mut self, tools: &Tools<'_, P::Done>) -> bool {

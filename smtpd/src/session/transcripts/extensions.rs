@@ -373,3 +373,56 @@ fn a_line_that_is_no_command_is_refused_by_who_likes_to() {
     );
     assert!(world.closed && world.taken.is_empty());
 }
+
+/// What is refused is read to its end, that its sender is told why, but not without end.
+#[test]
+fn a_refused_message_without_end_is_cut_off() {
+    let begin = "
+        C: MAIL FROM:<a@b.c>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<ann@example.org>
+        S: 250 2.1.5 Ok
+        ";
+    let data = "C: DATA\nS: 354 End data with <CR><LF>.<CR><LF>";
+    let too_big = "S: 552 5.3.4 Message size exceeds the limit of this server";
+    let lines = b"0123456789abcd\r\n".repeat(64 * 1024);
+    // Sixteen times its limit: it ends, and the session goes on.
+    let mut world = play(begin);
+    world.play(data);
+    for _ in 0..15 {
+        world.send(&lines);
+    }
+    world.send(b".\r\n");
+    world.play(too_big);
+    world.play("C: NOOP\nS: 250 2.0.0 Ok");
+    // Neither do LFs alone come for nothing.
+    for piece in [lines.clone(), vec![b'\n'; 1 << 20]] {
+        let mut world = play(begin);
+        world.play(data);
+        let refusal = match piece[0] {
+            b'\n' => {
+                "S: 550 5.6.11 Message refused: it has a CR or LF alone, a line ends with CR LF"
+            }
+            _ => too_big,
+        };
+        for _ in 0..20 {
+            world.send(&piece);
+        }
+        world.play(refusal);
+        assert!(world.closed && world.taken.is_empty());
+    }
+    let mut world = play(begin);
+    world.send(b"BDAT 99999999999999\r\n");
+    for _ in 0..20 {
+        world.send(&lines);
+    }
+    world.play(too_big);
+    assert!(world.closed);
+    let mut world = play("");
+    world.send(b"BDAT 99999999999999\r\n");
+    for _ in 0..20 {
+        world.send(&[b'x'; 1 << 20]);
+    }
+    world.play("S: 503 5.5.1 MAIL first");
+    assert!(world.closed);
+}
