@@ -19,6 +19,8 @@ struct State<T> {
     /// Whose heaps can be taken, the longest waiting first; nobody twice.
     ready: VecDeque<String>,
     busy: HashSet<String>,
+    /// Nothing is given out for now.
+    held: bool,
     closed: bool,
 }
 
@@ -28,6 +30,7 @@ impl<T> Dispatch<T> {
             waiting: HashMap::new(),
             ready: VecDeque::new(),
             busy: HashSet::new(),
+            held: false,
             closed: false,
         };
         Self {
@@ -52,7 +55,11 @@ impl<T> Dispatch<T> {
     pub(crate) fn take(&self, count: usize, weight: u64) -> Option<(String, Vec<T>)> {
         let mut state = self.state();
         let heap = loop {
-            match state.ready.pop_front() {
+            let ready = match state.held {
+                true => None,
+                false => state.ready.pop_front(),
+            };
+            match ready {
                 Some(heap) => break heap,
                 None if state.closed => return None,
                 None => {
@@ -90,6 +97,16 @@ impl<T> Dispatch<T> {
                 state.waiting.remove(heap);
             }
         }
+    }
+
+    /// Gives nothing out until [`Dispatch::release`].
+    pub(crate) fn hold(&self) {
+        self.state().held = true;
+    }
+
+    pub(crate) fn release(&self) {
+        self.state().held = false;
+        self.wake.notify_all();
     }
 
     /// Ends every [`Dispatch::take`], once the heaps are empty.
@@ -137,6 +154,21 @@ mod tests {
             assert_eq!(d.take(9, 100), Some(("ann".into(), want)));
             d.done("ann");
         }
+    }
+
+    #[test]
+    fn what_is_held_is_given_out_later() {
+        let d = Dispatch::new();
+        d.hold();
+        std::thread::scope(|s| {
+            let taken = s.spawn(|| d.take(9, 100));
+            d.add("ann", 1, 0);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!taken.is_finished());
+            d.add("ann", 1, 1);
+            d.release();
+            assert_eq!(taken.join().unwrap(), Some(("ann".into(), vec![0, 1])));
+        });
     }
 
     #[test]

@@ -172,22 +172,38 @@ impl Runner<'_> {
     }
 
     /// After a crash: the messages with an announced append before all others, so that nothing
-    /// comes behind a torn tail.
+    /// comes behind a torn tail. None is worked on before all are known: where two were written
+    /// together, what is left of the one is to be cut before the other comes again.
     fn settle(&self, air: &Air<'_>) -> Result<(), Fail> {
+        air.dispatch.hold();
+        let known = self.claim_announced(air);
+        air.dispatch.release();
+        air.flight.wait(0);
+        known
+    }
+
+    fn claim_announced(&self, air: &Air<'_>) -> Result<(), Fail> {
+        let mut flying = 0;
         for listed in self.queue.scan(Lane::Local)? {
             // Also those that are not due: the last process may have put off the look for one.
             if air.stop() {
                 break;
             }
-            air.flight.wait(MAX_FLYING.saturating_sub(1));
+            if flying == MAX_FLYING {
+                // More than one process had in work: they were put off again and again.
+                air.dispatch.release();
+                air.flight.wait(0);
+                air.dispatch.hold();
+                flying = 0;
+            }
             if let Claim::Entry(entry) = self.queue.claim(Lane::Local, &listed.id)?
                 && entry.recipients().iter().any(|r| r.intent.is_some())
                 && air.flight.depart(&listed.id)
             {
                 self.begin(air, entry);
+                flying += 1;
             }
         }
-        air.flight.wait(0);
         Ok(())
     }
 
