@@ -6,10 +6,12 @@
 //! actions.
 
 mod chunking;
+mod ending;
 mod etrn;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::panic, clippy::unwrap_used, reason = "it is for tests only")]
 mod fake;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod manners;
@@ -23,13 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use account::{Channel, Mechanism};
-use base::escape::escape;
-use base::{Address, Recipient};
-use net::line::{self, Line, Skip};
+use base::Recipient;
 use queue::Flush;
 
-use crate::auth;
-use crate::body::{Body, Fault};
+use crate::body::Body;
 use crate::command::{self, Command};
 use crate::reply::{self, Reply};
 use crate::xforward::Xforward;
@@ -38,8 +37,6 @@ pub(crate) use words::{
     Action, Admission, AuthAnswer, Client, Input, Queued, Terms, Transaction, Verdict,
 };
 
-/// Octets of a command line, CRLF included. RFC 5321 4.5.3.1.4 says 512, and more for parameters.
-const MAX_COMMAND: usize = 2048;
 /// Errors after which the client is sent away.
 const MAX_ERRORS: u32 = 20;
 /// Refused recipients after which it is.
@@ -300,143 +297,6 @@ impl Session {
         }
     }
 
-    // Framing.
-
-    fn bytes(&mut self, input: &[u8], actions: &mut Actions) -> usize {
-        let mut at = 0;
-        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            let consumed = match self.state {
-                State::Body(..) => self.content(rest, actions),
-                State::Chunk(..) => self.chunk(rest, actions),
-                State::Swallow(..) => self.swallow(rest, actions),
-                State::Greeting => {
-                    self.out_of_turn(rest, actions);
-                    return input.len();
-                }
-                _ if self.is_waiting() => break,
-                State::Closed => return input.len(),
-                _ if self.skipping => self.skip(rest, actions),
-                _ => self.line(rest, actions),
-            };
-            if consumed == 0 {
-                break;
-            }
-            at = at.saturating_add(consumed);
-            self.leave(actions);
-        }
-        at
-    }
-
-    fn line(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
-        // A TLS hello or other binary talk has no lines to wait for.
-        if self.hello.is_none() && rest.first().is_some_and(|b| *b < b'\t' || *b == 0x16) {
-            self.hang_up(rest, actions);
-            return rest.len();
-        }
-        let max = match self.state {
-            State::AuthLine(_) => auth::MAX_LINE,
-            // A token is long, and clients send it with the command whatever RFC 4954 4 says.
-            _ if auth::is_begun(rest) => auth::MAX_LINE,
-            _ => MAX_COMMAND,
-        };
-        match line::next(rest, max) {
-            Line::Partial => 0,
-            Line::Complete(line, consumed) => {
-                match self.state {
-                    State::AuthLine(_) => self.auth_line(line, actions),
-                    _ => self.command(line, rest.get(consumed..).unwrap_or_default(), actions),
-                }
-                consumed
-            }
-            Line::TooLong(consumed) => {
-                self.log_improper(&reply::LINE_TOO_LONG, rest, actions);
-                self.skipping = true;
-                consumed
-            }
-            Line::BareCr(end) | Line::BareLf(end) => {
-                // Where its lines end is not to be known: there is no way to go on.
-                let line = rest.get(..end).unwrap_or(rest);
-                self.log_improper(&reply::BARE_LINE_END, line, actions);
-                self.part(reply::BARE_LINE_END, actions);
-                rest.len()
-            }
-        }
-    }
-
-    fn skip(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
-        match line::skip(rest) {
-            Skip::More(consumed) => consumed,
-            Skip::Ended(consumed) => {
-                self.skipping = false;
-                if matches!(self.state, State::AuthLine(_)) {
-                    actions.push(Action::AbandonAuth);
-                    self.enter(State::Idle);
-                }
-                self.refuse(reply::LINE_TOO_LONG, actions);
-                consumed
-            }
-        }
-    }
-
-    fn content(&mut self, rest: &[u8], actions: &mut Actions) -> usize {
-        let State::Body(_, body) = &mut self.state else {
-            return 0;
-        };
-        let mut consumed = 0;
-        keep(body, actions, |body, out| consumed = body.take(rest, out));
-        if body.is_ended() {
-            self.end_of_content(actions);
-        } else if body.is_endless() {
-            self.cut_off(actions);
-        }
-        consumed
-    }
-
-    fn end_of_content(&mut self, actions: &mut Actions) {
-        let held = self.take(|state| match state {
-            State::Body(transaction, body) | State::Chunk(transaction, body, ..) => {
-                Ok((transaction, body))
-            }
-            other => Err(other),
-        });
-        let Some((transaction, body)) = held else {
-            return;
-        };
-        let size = body.size();
-        let Some(fault) = body.fault() else {
-            actions.push(Action::Commit);
-            self.enter(State::Committing(transaction, size));
-            return;
-        };
-        self.refuse_content(&transaction, fault, actions);
-    }
-
-    /// A message that is refused does not end. Its sender may still read why.
-    fn cut_off(&mut self, actions: &mut Actions) {
-        let held = self.take(|state| match state {
-            State::Body(transaction, body) | State::Chunk(transaction, body, ..) => {
-                Ok((transaction, body))
-            }
-            other => Err(other),
-        });
-        let Some((transaction, body)) = held else {
-            return;
-        };
-        let refusal = refusal_of(body.fault().unwrap_or(Fault::TooBig));
-        let from = transaction.reverse_path.to_string();
-        self.log_reject("DATA", &refusal, Some(&from), None, actions);
-        actions.push(Action::Forget);
-        self.part(refusal, actions);
-    }
-
-    fn refuse_content(&mut self, transaction: &Transaction, fault: Fault, actions: &mut Actions) {
-        let refusal = refusal_of(fault);
-        let from = transaction.reverse_path.to_string();
-        self.log_reject("END-OF-MESSAGE", &refusal, Some(&from), None, actions);
-        actions.push(Action::Forget);
-        self.refuse(refusal, actions);
-    }
-
     // Commands.
 
     /// `ahead` came together with the line, behind it.
@@ -532,147 +392,6 @@ impl Session {
         }
         self.forwarded = None;
         self.enter(State::Idle);
-    }
-
-    // Endings.
-
-    fn timeout(&mut self, actions: &mut Actions) {
-        let (what, last_word) = match self.state {
-            State::Committing(..) | State::Handshake | State::Closed => return,
-            State::Greeting => return self.waited(actions),
-            // Its answer, should it still come, finds nobody.
-            State::AskingClient
-            | State::AskingHello(_)
-            | State::AskingSender(_)
-            | State::AskingRecipient(..)
-            | State::AskingData(..)
-            | State::AskingFlush(_)
-            | State::AskingUnknown(..)
-            | State::Authenticating(_) => ("warning: no answer to the look-up", reply::NO_ANSWER),
-            State::Idle
-            | State::Mail(_)
-            | State::Body(..)
-            | State::Chunk(..)
-            | State::BetweenChunks(..)
-            | State::Swallow(..)
-            | State::AuthLine(_) => ("timeout", reply::TIMEOUT),
-        };
-        let text = format!("{what} after {} from {}", self.last, self.client.shown);
-        actions.push(Action::Log(text));
-        self.part(last_word, actions);
-    }
-
-    fn eof(&mut self, actions: &mut Actions) {
-        if matches!(self.state, State::Closed) {
-            return;
-        }
-        let text = format!(
-            "lost connection after {} from {}",
-            self.last, self.client.shown
-        );
-        actions.push(Action::LogEnd(text));
-        self.end(actions);
-    }
-
-    /// Says a last word and closes.
-    fn part(&mut self, last_word: Reply, actions: &mut Actions) {
-        actions.push(Action::Reply(last_word));
-        self.end(actions);
-    }
-
-    fn end(&mut self, actions: &mut Actions) {
-        let state = std::mem::replace(&mut self.state, State::Closed);
-        self.state = match state {
-            State::AskingUnknown(before, _) => *before,
-            other => other,
-        };
-        match self.state {
-            State::Body(..) | State::Chunk(..) | State::BetweenChunks(..) => {
-                actions.push(Action::Discard);
-            }
-            State::AuthLine(_) => actions.push(Action::AbandonAuth),
-            _ => {}
-        }
-        actions.push(Action::Close);
-        self.enter(State::Closed);
-    }
-
-    /// For who does not speak SMTP.
-    fn hang_up(&mut self, said: &[u8], actions: &mut Actions) {
-        self.log_improper(&reply::NOT_SMTP, said, actions);
-        self.part(reply::NOT_SMTP, actions);
-    }
-
-    fn refuse(&mut self, refusal: Reply, actions: &mut Actions) {
-        actions.push(Action::Reply(refusal));
-        self.counts.errors = self.counts.errors.saturating_add(1);
-        if self.counts.errors >= MAX_ERRORS {
-            let text = format!(
-                "too many errors after {} from {}",
-                self.last, self.client.shown
-            );
-            actions.push(Action::Log(text));
-            actions.push(Action::Offence("too many errors"));
-            self.part(reply::TOO_MANY_ERRORS, actions);
-        }
-    }
-
-    /// A refusal that comes from outside of this machine may end the session: RFC 5321 3.8, and RFC
-    /// 7504 4 for the greeting.
-    fn reject(&mut self, refusal: Reply, actions: &mut Actions) {
-        if matches!(refusal.code(), 421 | 521) {
-            self.part(refusal, actions);
-        } else {
-            actions.push(Action::Reply(refusal));
-        }
-    }
-
-    fn log_reject(
-        &self,
-        stage: &str,
-        refusal: &Reply,
-        from: Option<&str>,
-        to: Option<&Address>,
-        actions: &mut Actions,
-    ) {
-        let to = to
-            .map(|to| format!(" to=<{}>", escape(&to.to_string())))
-            .unwrap_or_default();
-        let from = from
-            .map(|from| format!(" from=<{}>", escape(from)))
-            .unwrap_or_default();
-        let (helo, how) = match &self.hello {
-            Some(hello) if hello.extended => (hello.name.as_str(), How::Extended),
-            Some(hello) => (hello.name.as_str(), How::Plain),
-            None => ("", How::Plain),
-        };
-        actions.push(Action::Log(format!(
-            "NOQUEUE: reject: {stage} from {}: {refusal};{from}{to} proto={} helo=<{}>",
-            self.client.shown,
-            protocol(how, self.tls, self.login.is_some()),
-            escape(helo),
-        )));
-    }
-}
-
-fn refusal_of(fault: Fault) -> Reply {
-    match fault {
-        Fault::BareLineEnd => reply::BARE_IN_BODY,
-        Fault::LineTooLong => reply::BODY_LINE_TOO_LONG,
-        Fault::TooBig => reply::TOO_BIG,
-        Fault::Loop => reply::LOOP,
-    }
-}
-
-/// Decodes more of a message and passes on what is good; with its first fault all of it is dropped.
-fn keep(body: &mut Body, actions: &mut Actions, decode: impl FnOnce(&mut Body, &mut Vec<u8>)) {
-    let mut out = Vec::new();
-    let was_good = body.fault().is_none();
-    decode(body, &mut out);
-    match body.fault() {
-        Some(_) if was_good => actions.push(Action::Discard),
-        None if !out.is_empty() => actions.push(Action::Append(out)),
-        _ => {}
     }
 }
 

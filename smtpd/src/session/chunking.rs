@@ -3,7 +3,8 @@
 //! The octets behind a BDAT are taken whether it is refused or not, so that session and client stay
 //! in step. A refused piece ends the transaction: further ones are answered with 503.
 
-use super::{Action, Actions, Session, Start, State, keep};
+use super::framing::keep;
+use super::{Action, Actions, Session, Start, State};
 use crate::command::Chunk;
 use crate::reply::{self, Reply};
 
