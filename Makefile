@@ -43,7 +43,7 @@ needs:
 
 # what the tests drive us with, all written by others
 needs-check: needs
-	@needs='curl openssl strace mandoc swaks msmtp s-nail mutt fetchmail mbsync:isync gsasl aiosmtpd:python3-aiosmtpd dkim:python3-dkim authres:python3-authres yaml:python3-yaml opendkim rspamd Milter:python3-milter exim4:exim4-daemon-light openspf:golang-blitiri-go-spf-dev spf_engine:python3-spf-engine proxsmtpd:proxsmtp' etc/needs
+	@needs='curl openssl strace mandoc swaks msmtp s-nail mutt fetchmail mbsync:isync gsasl aiosmtpd:python3-aiosmtpd dkim:python3-dkim authres:python3-authres yaml:python3-yaml opendkim rspamd Milter:python3-milter exim4:exim4-daemon-light openspf:golang-blitiri-go-spf-dev spf_engine:python3-spf-engine proxsmtpd:proxsmtp nsd ldns-signzone:ldnsutils' etc/needs
 
 lint: needs
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

@@ -7,6 +7,7 @@
 pub mod foreign;
 pub mod host;
 pub mod logins;
+pub mod name_server;
 pub mod powercut;
 mod powercut_record;
 pub mod siege;

@@ -5,30 +5,34 @@
 //! answer is wanted, and any number of them are under way at once. resolv.conf is read again when it
 //! changes. Names are absolute (no search list), the hosts file is not asked (RFC 5321 5.1 means
 //! DNS), and aliases are followed by the library, within a bound of its own.
+//!
+//! Who asks for proof is answered by a second resolver with a memory of its own, that asks for
+//! signatures and checks them itself up to the root (RFC 4035 5); nobody else pays for that.
 
-use std::fs;
+mod servers;
+mod validator;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use base::{Domain, Root};
+use base::{Config, Domain, Fail, Root};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Semantic, NetError};
+use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use self::servers::{Servers, Validation};
+use self::validator::Validator;
+use crate::proven::{Place, Proven, ProvenError, State, Tlsa};
 use crate::resolve::{self, DnsError, Mx, MxAnswer, Resolve};
 
-/// How long one name server has for one question.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for anything.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// Records beyond this many are not looked at: nobody has them for mail.
@@ -42,36 +46,55 @@ pub struct Dns(Arc<Inner>);
 struct Inner {
     /// Makes the resolvers, on the thread.
     servers: Arc<Mutex<Maker>>,
+    validation: Arc<Validation>,
     /// The way to the thread, where there is one.
     questions: Mutex<Option<UnboundedSender<Question>>>,
 }
 
-type Maker = dyn FnMut() -> io::Result<TokioResolver> + Send;
+/// Gives the resolvers, with one that validates if so asked.
+type Maker = dyn FnMut(bool) -> io::Result<Resolvers> + Send;
+
+/// Those of the name servers in force.
+#[derive(Clone)]
+struct Resolvers {
+    plain: TokioResolver,
+    validator: Option<Validator>,
+}
 
 #[derive(Debug)]
 struct Question {
     name: Name,
     kind: RecordType,
-    answer: SyncSender<Result<Vec<RData>, DnsError>>,
+    answer: Wanted,
+}
+
+/// Where the answer is waited for, and what it is to be.
+#[derive(Debug)]
+enum Wanted {
+    Plain(SyncSender<Result<Vec<RData>, DnsError>>),
+    Proven(SyncSender<Result<Proven<Vec<Record>>, ProvenError>>),
 }
 
 impl Dns {
     /// The root's resolv.conf counts where there is one, else the system's; that it is missing or wrong
     /// is known only to questions, because it may be mended.
-    pub fn new(root: &Root) -> Self {
-        let own = root.path("/etc/resolv.conf");
-        let path = match own.exists() {
-            true => own,
-            false => PathBuf::from("/etc/resolv.conf"),
-        };
-        let mut servers = Servers { path, read: None };
-        Self::with(move || servers.resolver())
+    /// DNS_SERVERS goes before both.
+    pub fn new(root: &Root, config: &Config) -> Result<Self, Fail> {
+        let mut servers = Servers::new(root, config)?;
+        let validation = Validation::new(config.dnssec);
+        Ok(Self::with(validation, move |validates| {
+            servers.resolvers(validates)
+        }))
     }
 
     /// With resolvers that `servers` makes: it is asked before each question.
-    fn with(servers: impl FnMut() -> io::Result<TokioResolver> + Send + 'static) -> Self {
+    fn with(
+        validation: Validation,
+        servers: impl FnMut(bool) -> io::Result<Resolvers> + Send + 'static,
+    ) -> Self {
         Self(Arc::new(Inner {
             servers: Arc::new(Mutex::new(servers)),
+            validation: Arc::new(validation),
             questions: Mutex::new(None),
         }))
     }
@@ -86,7 +109,7 @@ impl Dns {
         match &*running {
             Some(questions) if !questions.is_closed() => Ok(questions.clone()),
             _ => {
-                let new = start(Arc::clone(&inner.servers))
+                let new = start(Arc::clone(&inner.servers), Arc::clone(&inner.validation))
                     .map_err(|e| DnsError::Temporary(format!("start the resolver: {e}")))?;
                 Ok(running.insert(new).clone())
             }
@@ -97,6 +120,24 @@ impl Dns {
         self.ask_all(name, &[kind])
             .pop()
             .unwrap_or_else(|| Err(gone()))
+    }
+
+    fn prove(&self, name: &Domain, kind: RecordType) -> Result<Proven<Vec<Record>>, ProvenError> {
+        let name = absolute(name).ok_or(ProvenError::None)?;
+        let (answer, answered) = sync_channel(1);
+        let what = name.to_string();
+        let question = Question {
+            name,
+            kind,
+            answer: Wanted::Proven(answer),
+        };
+        let silence = || ProvenError::Temporary(format!("{what}: no answer from DNS"));
+        self.questions()?
+            .send(question)
+            .map_err(|_| ProvenError::from(gone()))?;
+        answered
+            .recv_timeout(DEADLINE)
+            .unwrap_or_else(|_| Err(silence()))
     }
 
     /// Several kinds at once, answered in their order.
@@ -117,7 +158,7 @@ impl Dns {
                     .send(Question {
                         name,
                         kind: *kind,
-                        answer,
+                        answer: Wanted::Plain(answer),
                     })
                     .is_ok()
                     .then_some(answered)
@@ -136,14 +177,18 @@ impl Dns {
     }
 }
 
-fn start(servers: Arc<Mutex<Maker>>) -> io::Result<UnboundedSender<Question>> {
+/// The thread.
+fn start(
+    servers: Arc<Mutex<Maker>>,
+    validation: Arc<Validation>,
+) -> io::Result<UnboundedSender<Question>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let (questions, asked) = unbounded_channel();
     thread::Builder::new()
         .name("dns".into())
-        .spawn(move || runtime.block_on(serve(asked, servers)))?;
+        .spawn(move || runtime.block_on(serve(asked, servers, validation)))?;
     Ok(questions)
 }
 
@@ -160,56 +205,61 @@ fn absolute(name: &Domain) -> Option<Name> {
 }
 
 /// Takes questions until nobody can ask any more.
-async fn serve(mut asked: UnboundedReceiver<Question>, servers: Arc<Mutex<Maker>>) {
-    while let Some(question) = asked.recv().await {
-        let resolver = {
+async fn serve(
+    mut asked: UnboundedReceiver<Question>,
+    servers: Arc<Mutex<Maker>>,
+    validation: Arc<Validation>,
+) {
+    while let Some(Question { name, kind, answer }) = asked.recv().await {
+        let resolvers = {
+            let proves = matches!(answer, Wanted::Proven(_));
             let mut make = servers.lock().unwrap_or_else(PoisonError::into_inner);
-            make()
+            make(proves).map_err(|e| format!("set up the resolver: {e}"))
         };
-        match resolver {
-            Ok(resolver) => {
+        // In each case: nobody waits any more, then nobody needs it.
+        match (answer, resolvers) {
+            (Wanted::Plain(answer), Ok(resolvers)) => {
                 tokio::spawn(async move {
-                    let found = resolver.lookup(question.name, question.kind).await;
-                    // Nobody waits any more: then nobody needs it.
-                    question.answer.send(read(found)).ok();
+                    let found = resolvers.plain.lookup(name, kind).await;
+                    answer.send(read(found)).ok();
                 });
             }
-            Err(e) => {
-                let why = DnsError::Temporary(format!("set up the resolver: {e}"));
-                question.answer.send(Err(why)).ok();
+            (Wanted::Proven(answer), Ok(resolvers)) => {
+                let validation = Arc::clone(&validation);
+                tokio::spawn(async move {
+                    let found = prove(&validation, resolvers, name, kind).await;
+                    answer.send(found).ok();
+                });
+            }
+            (Wanted::Plain(answer), Err(why)) => {
+                answer.send(Err(DnsError::Temporary(why))).ok();
+            }
+            (Wanted::Proven(answer), Err(why)) => {
+                answer.send(Err(ProvenError::Temporary(why))).ok();
             }
         }
     }
 }
 
-/// resolv.conf, and the resolver made from it.
-struct Servers {
-    path: PathBuf,
-    read: Option<(Option<SystemTime>, TokioResolver)>,
-}
-
-impl Servers {
-    fn resolver(&mut self) -> io::Result<TokioResolver> {
-        let modified = fs::metadata(&self.path).and_then(|m| m.modified()).ok();
-        if let Some((known, resolver)) = &self.read
-            && *known == modified
-        {
-            return Ok(resolver.clone());
-        }
-        let resolver = from_file(&self.path)
-            .map_err(|e| io::Error::other(format!("{}: {e}", self.path.display())))?;
-        self.read = Some((modified, resolver.clone()));
-        Ok(resolver)
+/// An answer with its state, where there is somebody who can tell.
+async fn prove(
+    validation: &Validation,
+    resolvers: Resolvers,
+    name: Name,
+    kind: RecordType,
+) -> Result<Proven<Vec<Record>>, ProvenError> {
+    if let Some(validator) = resolvers.validator
+        && validation.is_possible(&validator).await?
+    {
+        return validator.lookup(name, kind).await;
     }
-}
-
-fn from_file(path: &Path) -> io::Result<TokioResolver> {
-    let (config, options) = parse_resolv_conf(fs::read(path)?).map_err(io::Error::other)?;
-    let provider = TokioRuntimeProvider::default();
-    let mut builder = TokioResolver::builder_with_config(config, provider);
-    *builder.options_mut() = options;
-    builder.options_mut().timeout = SERVER_TIMEOUT;
-    builder.build().map_err(io::Error::other)
+    match resolvers.plain.lookup(name, kind).await {
+        Ok(lookup) => {
+            let all = lookup.answers().iter().take(MAX_RECORDS);
+            Ok(Proven::insecure(all.cloned().collect()))
+        }
+        Err(e) => Err(Failed(e).into()),
+    }
 }
 
 /// The library's answer in our words.
@@ -219,12 +269,29 @@ fn read(found: Result<Lookup, NetError>) -> Result<Vec<RData>, DnsError> {
             let records = lookup.answers().iter().take(MAX_RECORDS);
             Ok(records.map(|record| record.data.clone()).collect())
         }
-        Err(NetError::Dns(Semantic::NoRecordsFound(none))) => Err(match none.response_code {
-            ResponseCode::NXDomain => DnsError::NxDomain,
-            ResponseCode::NoError => DnsError::NoData,
-            code => DnsError::Temporary(format!("{}: {code}", none.query.name())),
-        }),
-        Err(e) => Err(DnsError::Temporary(format!("DNS: {e}"))),
+        Err(e) => Err(Failed(e).into()),
+    }
+}
+
+/// The library's error.
+struct Failed(NetError);
+
+impl From<Failed> for ProvenError {
+    fn from(failed: Failed) -> Self {
+        DnsError::from(failed).into()
+    }
+}
+
+impl From<Failed> for DnsError {
+    fn from(failed: Failed) -> Self {
+        match failed.0 {
+            NetError::Dns(Semantic::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NXDomain => Self::NxDomain,
+                ResponseCode::NoError => Self::NoData,
+                code => Self::Temporary(format!("{}: {code}", none.query.name())),
+            },
+            e => Self::Temporary(format!("DNS: {e}")),
+        }
     }
 }
 
@@ -237,33 +304,62 @@ fn some<T>(records: impl Iterator<Item = T>) -> Result<Vec<T>, DnsError> {
     }
 }
 
+fn exchangers<'a>(data: impl Iterator<Item = &'a RData>) -> Result<MxAnswer, DnsError> {
+    let mut null = false;
+    let mut illegal = None;
+    let mut hosts = Vec::new();
+    for record in data {
+        let RData::MX(mx) = record else { continue };
+        if mx.exchange.is_root() {
+            null = true;
+            continue;
+        }
+        let name = mx.exchange.to_ascii();
+        match Domain::parse(&name) {
+            Ok(host) => hosts.push(Mx {
+                preference: mx.preference,
+                host,
+            }),
+            Err(_) => illegal = Some(name),
+        }
+    }
+    match (hosts.is_empty(), null, illegal) {
+        (false, _, _) => Ok(MxAnswer::Found(hosts)),
+        (true, true, _) => Ok(MxAnswer::Null),
+        (true, false, Some(name)) => Ok(MxAnswer::NoHosts(name)),
+        (true, false, None) => Err(DnsError::NoData),
+    }
+}
+
+/// Where the addresses of `host` stand, of one family.
+fn place(host: &Domain, found: &Proven<Vec<Record>>) -> Option<Proven<Place>> {
+    let is_address = |r: &&Record| matches!(r.data, RData::A(_) | RData::AAAA(_));
+    let end = found.value.iter().find(is_address)?;
+    let own = absolute(host)?;
+    // The library has followed the aliases; the first bears the host's own name.
+    let first = found
+        .value
+        .iter()
+        .find(|r| r.name == own && r.record_type() != RecordType::RRSIG);
+    let is_secure = first.is_some_and(|r| r.proof == Proof::Secure);
+    Some(Proven {
+        state: found.state,
+        value: Place {
+            alias: match end.name == own {
+                true => None,
+                false => Domain::parse(&end.name.to_ascii()).ok(),
+            },
+            first: match is_secure {
+                true => State::Secure,
+                false => State::Insecure,
+            },
+        },
+    })
+}
+
 impl Resolve for Dns {
     fn mx(&self, domain: &Domain) -> Result<MxAnswer, DnsError> {
-        let records = self.ask(domain, RecordType::MX)?;
-        let mut null = false;
-        let mut illegal = None;
-        let mut hosts = Vec::new();
-        for record in records {
-            let RData::MX(mx) = record else { continue };
-            if mx.exchange.is_root() {
-                null = true;
-                continue;
-            }
-            let name = mx.exchange.to_ascii();
-            match Domain::parse(&name) {
-                Ok(host) => hosts.push(Mx {
-                    preference: mx.preference,
-                    host,
-                }),
-                Err(_) => illegal = Some(name),
-            }
-        }
-        match (hosts.is_empty(), null, illegal) {
-            (false, _, _) => Ok(MxAnswer::Found(hosts)),
-            (true, true, _) => Ok(MxAnswer::Null),
-            (true, false, Some(name)) => Ok(MxAnswer::NoHosts(name)),
-            (true, false, None) => Err(DnsError::NoData),
-        }
+        exchangers(self.ask(domain, RecordType::MX)?.iter())
     }
 
     fn addresses(&self, host: &Domain) -> Result<Vec<IpAddr>, DnsError> {
@@ -326,127 +422,53 @@ impl Resolve for Dns {
         }
         Ok(all)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use hickory_resolver::config::{
-        ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
-    };
-    use hickory_resolver::proto::op::Message;
-    use hickory_resolver::proto::rr::Record;
-    use hickory_resolver::proto::rr::rdata::{A, MX};
-
-    use super::*;
-
-    /// A name server on loopback that answers by the first label of what it is asked.
-    fn name_server() -> u16 {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        thread::spawn(move || {
-            let mut packet = [0; 1500];
-            while let Ok((n, peer)) = socket.recv_from(&mut packet) {
-                let asked = Message::from_vec(&packet[..n]).unwrap();
-                let answer = answer(&asked);
-                socket.send_to(&answer.to_vec().unwrap(), peer).unwrap();
-            }
-        });
-        port
-    }
-
-    fn answer(asked: &Message) -> Message {
-        let query = asked.queries[0].clone();
-        let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
-        answer.metadata.recursion_desired = true;
-        answer.metadata.recursion_available = true;
-        let name = query.name().clone();
-        let host = |n: &str| Name::from_ascii(n).unwrap();
-        let mut add = |data| {
-            answer.add_answer(Record::from_rdata(name.clone(), 60, data));
-        };
-        let first = name.iter().next().unwrap_or_default().to_ascii_lowercase();
-        match (first.as_slice(), query.query_type()) {
-            (b"two", RecordType::MX) => {
-                add(RData::MX(MX::new(10, host("MX1.test."))));
-                add(RData::MX(MX::new(20, host("mx2.test."))));
-            }
-            (b"null", RecordType::MX) => add(RData::MX(MX::new(0, Name::root()))),
-            (b"bad", RecordType::MX) => {
-                let labels = [b"not a host".as_slice(), b"test".as_slice()];
-                add(RData::MX(MX::new(10, Name::from_labels(labels).unwrap())));
-            }
-            (b"bad", RecordType::A) => add(RData::A(A::new(192, 0, 2, 9))),
-            (b"v4", RecordType::A) => add(RData::A(A::new(192, 0, 2, 1))),
-            (b"none", _) => answer.metadata.response_code = ResponseCode::NXDomain,
-            (b"broken", _) | (b"half", RecordType::AAAA) => {
-                answer.metadata.response_code = ResponseCode::ServFail;
-            }
-            _ => (),
-        }
-        answer.add_query(query);
-        answer
-    }
-
-    fn dns() -> Dns {
-        let mut connection = ConnectionConfig::udp();
-        connection.port = name_server();
-        let server = NameServerConfig::new("127.0.0.1".parse().unwrap(), true, vec![connection]);
-        let config = ResolverConfig::from_parts(None, vec![], vec![server]);
-        Dns::with(move || {
-            let provider = TokioRuntimeProvider::default();
-            let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
-            *builder.options_mut() = ResolverOpts::default();
-            builder.build().map_err(io::Error::other)
+    fn proven_mx(&self, domain: &Domain) -> Result<Proven<MxAnswer>, ProvenError> {
+        let found = self.prove(domain, RecordType::MX)?;
+        Ok(Proven {
+            state: found.state,
+            value: exchangers(found.value.iter().map(|record| &record.data))?,
         })
     }
 
-    #[test]
-    fn what_does_not_exist_and_what_is_not_known_are_two_things() {
-        let dns = dns();
-        let d = |n: &str| Domain::parse(n).unwrap();
-        assert_eq!(
-            dns.mx(&d("two.test")),
-            Ok(MxAnswer::Found(vec![
-                Mx {
-                    preference: 10,
-                    host: d("mx1.test")
-                },
-                Mx {
-                    preference: 20,
-                    host: d("mx2.test")
-                },
-            ]))
-        );
-        assert_eq!(dns.mx(&d("null.test")), Ok(MxAnswer::Null));
-        assert_eq!(dns.mx(&d("v4.test")), Err(DnsError::NoData));
-        assert_eq!(dns.mx(&d("none.test")), Err(DnsError::NxDomain));
-        assert!(dns.mx(&d("broken.test")).unwrap_err().is_temporary());
-        assert_eq!(
-            dns.addresses(&d("v4.test")),
-            Ok(vec!["192.0.2.1".parse().unwrap()])
-        );
-        assert_eq!(dns.addresses(&d("none.test")), Err(DnsError::NxDomain));
-        assert_eq!(dns.addresses(&d("two.test")), Err(DnsError::NoData));
-        assert!(dns.addresses(&d("half.test")).unwrap_err().is_temporary());
-        assert_eq!(dns.txt(&d("[192.0.2.1]")), Err(DnsError::NxDomain));
+    fn place(&self, host: &Domain) -> Result<Proven<Place>, ProvenError> {
+        let mut error = ProvenError::None;
+        // One family tells where the host is. That the other cannot be asked proves nothing, and a
+        // forged answer must not be worth more than none.
+        for kind in [RecordType::A, RecordType::AAAA] {
+            match self.prove(host, kind) {
+                Ok(found) => {
+                    if let Some(place) = place(host, &found) {
+                        return Ok(place);
+                    }
+                }
+                Err(ProvenError::None) => (),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
     }
 
-    #[test]
-    fn exchangers_that_are_no_hosts_are_not_the_same_as_none() {
-        let dns = dns();
-        let answer = dns.mx(&Domain::parse("bad.test").unwrap());
-        assert!(matches!(answer, Ok(MxAnswer::NoHosts(_))), "{answer:?}");
-    }
-
-    #[test]
-    fn without_servers_nothing_is_known() {
-        let dns = Dns::with(|| Err(io::Error::other("no resolv.conf")));
-        assert!(
-            dns.mx(&Domain::parse("x.test").unwrap())
-                .unwrap_err()
-                .is_temporary()
-        );
+    fn tlsa(&self, name: &Domain) -> Result<Proven<Vec<Tlsa>>, ProvenError> {
+        let found = self.prove(name, RecordType::TLSA)?;
+        let all = found
+            .value
+            .into_iter()
+            .filter_map(|record| match record.data {
+                RData::TLSA(tlsa) => Some(Tlsa {
+                    usage: tlsa.cert_usage.into(),
+                    selector: tlsa.selector.into(),
+                    matching: tlsa.matching.into(),
+                    data: tlsa.cert_data,
+                }),
+                _ => None,
+            });
+        Ok(Proven {
+            state: found.state,
+            value: some(all)?,
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::Domain;
 
+use crate::proven::{Place, Proven, ProvenError, State, Tlsa};
+
 /// Somebody who answers. All look-ups block, for a bounded time; names are absolute.
 pub trait Resolve: Send + Sync {
     /// The mail exchangers of a domain, as DNS gives them, in no order.
@@ -24,6 +26,27 @@ pub trait Resolve: Send + Sync {
 
     /// The TXT records of a name, the strings of each joined (RFC 7208 3.3), never empty.
     fn txt(&self, name: &Domain) -> Result<Vec<Vec<u8>>, DnsError>;
+
+    // The same with the state of the answer. Who cannot tell says insecure.
+
+    /// The mail exchangers of a domain.
+    fn proven_mx(&self, domain: &Domain) -> Result<Proven<MxAnswer>, ProvenError> {
+        Ok(Proven::insecure(self.mx(domain)?))
+    }
+
+    /// That a host has addresses, and where.
+    fn place(&self, host: &Domain) -> Result<Proven<Place>, ProvenError> {
+        self.addresses(host)?;
+        Ok(Proven::insecure(Place {
+            alias: None,
+            first: State::Insecure,
+        }))
+    }
+
+    /// The TLSA records of a name that has its prefix, `_25._tcp.mx.example.org`; never empty.
+    fn tlsa(&self, _name: &Domain) -> Result<Proven<Vec<Tlsa>>, ProvenError> {
+        Err(ProvenError::None)
+    }
 }
 
 /// The name below in-addr.arpa or ip6.arpa that an address's names stand at (RFC 1035 3.5, RFC 3596

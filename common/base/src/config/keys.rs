@@ -54,6 +54,21 @@ pub const KEYS: &[Key] = &[
         "answers come from this zone file, not from DNS",
     ),
     key(
+        "DNS_SERVERS",
+        "",
+        "addresses of name servers, with a port if need be; resolv.conf's",
+    ),
+    key(
+        "DNSSEC",
+        "auto",
+        "whether signatures in DNS are checked: auto, yes, or no",
+    ),
+    key(
+        "DNSSEC_ANCHORS",
+        "",
+        "a file of DNSKEY records to trust in place of the root's own keys",
+    ),
+    key(
         "CONTENT_FILTER",
         "",
         "smtp:[host]:port that all mail goes through, to come back at REINJECT",

@@ -11,6 +11,7 @@ mod keys;
 mod milter;
 mod policy;
 pub mod reader;
+mod resolver;
 mod value;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ pub use dnsbl::Dnsbl;
 pub use keys::{KEYS, Key};
 pub use milter::{Milter, MilterDefault, MilterSocket};
 pub use policy::{PolicyService, PolicyState};
+pub use resolver::Dnssec;
 pub use value::{CheckPassword, Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
 
 /// Where the file stands unless `-f` names another.
@@ -53,6 +55,11 @@ pub struct Config {
     pub mx_sendmail: bool,
     pub relay_port: u16,
     pub dns_zone_file: Option<PathBuf>,
+    /// In place of resolv.conf's.
+    pub dns_servers: Vec<SocketAddr>,
+    pub dnssec: Dnssec,
+    /// Keys in place of the root's.
+    pub dnssec_anchors: Option<PathBuf>,
     /// What all mail goes through first, that comes from elsewhere or from our users.
     pub content_filter: Option<Filter>,
     /// Where it comes back.
@@ -233,6 +240,9 @@ impl Config {
             mx_sendmail: get.one("MX_SENDMAIL", value::yes_no)?,
             relay_port: port("RELAY_PORT")?,
             dns_zone_file: get.optional("DNS_ZONE_FILE", |p| Ok(root.path(p)))?,
+            dns_servers: get.list("DNS_SERVERS", resolver::name_server)?,
+            dnssec: get.one("DNSSEC", resolver::dnssec)?,
+            dnssec_anchors: get.optional("DNSSEC_ANCHORS", |p| Ok(root.path(p)))?,
             content_filter: get.optional("CONTENT_FILTER", Filter::parse)?,
             reinject: get.list("REINJECT", content_filter::address)?,
             reinject_from: get.list("REINJECT_FROM", content_filter::network)?,
