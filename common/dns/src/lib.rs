@@ -6,7 +6,7 @@
 //!
 //! [`listed`] is the name of a client in a list of them (RFC 5782).
 //!
-//! [`dane`] gives the TLSA records that count for a server (RFC 7672 2.2). Who rests on an answer asks
+//! [`dane()`] gives the TLSA records that count for a server (RFC 7672 2.2). Who rests on an answer asks
 //! for its proof: [`Resolve::proven_mx`] and its kin give it with DNSSEC's state.
 //!
 //! [`targets`] is RFC 5321 5.1: from a domain to the hosts to try, in order.
