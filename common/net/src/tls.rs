@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod certificate;
+pub(crate) mod proof;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,8 +16,9 @@ use acceptor::Certificates;
 use rustls::crypto::CryptoProvider;
 use rustls::{CommonState, ProtocolVersion, ServerConnection};
 
-pub use crate::tls_client::{ClientSession, ClientStream, Connector, Verify};
+pub use crate::tls_client::{ClientSession, ClientStream, Connector, Judged, Verify};
 pub use acceptor::Acceptor;
+pub use proof::{Name, Problem, Proof, Tlsa, Way};
 
 /// What was agreed with the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]

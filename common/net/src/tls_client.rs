@@ -2,22 +2,30 @@
 //!
 //! [`Verify::Never`] is opportunistic: it keeps out who only listens, and an expired or foreign
 //! certificate is still better than plaintext (RFC 7435). [`Verify::Name`] asks the system's trust
-//! store and the name.
+//! store and the name. [`Connector::checked`] asks for any other [`Proof`], or only looks whether there is
+//! one.
+
+mod checked;
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use std::path::{Path, PathBuf};
+
+use base::Config;
 use base::fail::{Fail, Sysexit};
 use base::status::Status;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::tls::{TlsInfo, provider};
+use self::checked::Judgement;
+use crate::tls::{Problem, Proof, TlsInfo, Way, provider};
 
 /// Whether the server must prove its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +34,39 @@ pub enum Verify {
     Name,
 }
 
+/// What came of a server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Judged {
+    /// It was not looked at, or there was none yet.
+    #[default]
+    Unseen,
+    Proven(Way),
+    Failed(Problem),
+}
+
+impl Judged {
+    /// Whether the server is who it says, so that it may have a secret.
+    pub fn is_proven(&self) -> bool {
+        matches!(self, Self::Proven(way) if *way != Way::Unasked)
+    }
+}
+
 /// Makes client sessions. Cheap to clone; the trust store is read when first needed.
 #[derive(Clone)]
 pub struct Connector(Arc<Inner>);
 
 struct Inner {
     opportunistic: Arc<ClientConfig>,
-    verified: Mutex<Option<Arc<ClientConfig>>>,
+    /// Trusted authorities, where they are not the system's.
+    authorities: Option<PathBuf>,
+    verified: Mutex<Option<Verified>>,
+}
+
+/// What waits until somebody asks for a name.
+#[derive(Clone)]
+struct Verified {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -42,7 +76,17 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
+    /// Trusts the system's authorities.
     pub fn new() -> Result<Self, Fail> {
+        Self::trusting(None)
+    }
+
+    /// Trusts those of TLS_CA_FILE, or the system's.
+    pub fn configured(config: &Config) -> Result<Self, Fail> {
+        Self::trusting(config.tls_ca_file.clone())
+    }
+
+    fn trusting(authorities: Option<PathBuf>) -> Result<Self, Fail> {
         let provider = provider();
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -53,6 +97,7 @@ impl Connector {
         config.enable_early_data = false;
         Ok(Self(Arc::new(Inner {
             opportunistic: Arc::new(config),
+            authorities,
             verified: Mutex::new(None),
         })))
     }
@@ -61,26 +106,41 @@ impl Connector {
         if verify == Verify::Never {
             return Ok(Arc::clone(&self.0.opportunistic));
         }
+        self.verified().map(|verified| verified.config)
+    }
+
+    fn verified(&self) -> Result<Verified, Fail> {
         let mut verified = self
             .0
             .verified
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*verified {
-            return Ok(Arc::clone(config));
+        if let Some(verified) = &*verified {
+            return Ok(verified.clone());
         }
-        let config = Arc::new(verifying(system_roots()?)?);
-        *verified = Some(Arc::clone(&config));
-        Ok(config)
+        let roots = Arc::new(match &self.0.authorities {
+            Some(file) => roots_in(file)?,
+            None => system_roots()?,
+        });
+        let config = Arc::new(verifying(Arc::clone(&roots))?);
+        Ok(verified.insert(Verified { roots, config }).clone())
+    }
+
+    /// A session in which the server is asked for `name`, and must give `proof` or, without `must`, is
+    /// only judged by it: see [`ClientSession::judged`].
+    pub fn checked(&self, name: &str, proof: Proof, must: bool) -> Result<ClientSession, Fail> {
+        let roots = match proof.needs_roots() {
+            true => self.verified()?.roots,
+            false => Arc::new(RootCertStore::empty()),
+        };
+        let judgement = Judgement::default();
+        let config = checked::config(proof, must, roots, judgement.clone())?;
+        session(name, Arc::new(config), judgement)
     }
 
     /// A session to `name` (a host name, or an address), for a caller with its own loop.
     pub fn session(&self, name: &str, verify: Verify) -> Result<ClientSession, Fail> {
-        let server = ServerName::try_from(name.to_owned())
-            .map_err(|_| Fail::data(format!("TLS to {name}: not a host name")))?;
-        let connection =
-            ClientConnection::new(self.config(verify)?, server).map_err(|e| failed(name, &e))?;
-        Ok(ClientSession { connection })
+        session(name, self.config(verify)?, Judgement::default())
     }
 
     /// The whole handshake on a blocking stream, whose own timeouts apply to each read and write.
@@ -98,6 +158,20 @@ impl Connector {
         }
         Ok(ClientStream { session, stream })
     }
+}
+
+fn session(
+    name: &str,
+    config: Arc<ClientConfig>,
+    judgement: Judgement,
+) -> Result<ClientSession, Fail> {
+    let server = ServerName::try_from(name.to_owned())
+        .map_err(|_| Fail::data(format!("TLS to {name}: not a host name")))?;
+    let connection = ClientConnection::new(config, server).map_err(|e| failed(name, &e))?;
+    Ok(ClientSession {
+        connection,
+        judgement,
+    })
 }
 
 fn broken(why: &rustls::Error) -> Fail {
@@ -120,8 +194,24 @@ fn system_roots() -> Result<RootCertStore, Fail> {
     Ok(roots)
 }
 
-fn verifying(roots: RootCertStore) -> Result<ClientConfig, Fail> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+/// The authorities of a PEM file.
+fn roots_in(file: &Path) -> Result<RootCertStore, Fail> {
+    let bad = |what: &dyn std::fmt::Display| {
+        let file = file.display();
+        Fail::config(format!("TLS_CA_FILE: {file}: {what}"))
+    };
+    let mut roots = RootCertStore::empty();
+    for one in CertificateDer::pem_file_iter(file).map_err(|e| bad(&e))? {
+        roots.add(one.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
+    }
+    match roots.is_empty() {
+        true => Err(bad(&"no certificate in it")),
+        false => Ok(roots),
+    }
+}
+
+fn verifying(roots: Arc<RootCertStore>) -> Result<ClientConfig, Fail> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|e| Fail::temp(format!("set up certificate checks: {e}")))?;
     Ok(ClientConfig::builder_with_provider(provider())
@@ -184,6 +274,7 @@ impl ServerCertVerifier for AnyCertificate {
 #[derive(Debug)]
 pub struct ClientSession {
     connection: ClientConnection,
+    judgement: Judgement,
 }
 
 impl ClientSession {
@@ -224,6 +315,12 @@ impl ClientSession {
 
     pub fn close_notify(&mut self) {
         self.connection.send_close_notify();
+    }
+
+    /// What came of the server's certificate, also where the handshake failed for it; of a session
+    /// of [`Connector::checked`].
+    pub fn judged(&self) -> Judged {
+        self.judgement.get()
     }
 
     /// What was agreed, once the handshake is through.

@@ -291,6 +291,11 @@ pub const KEYS: &[Key] = &[
         "authorities of users' certificates; without it nobody is asked for one",
     ),
     key(
+        "TLS_CA_FILE",
+        "",
+        "authorities of the servers that we send to; the system's",
+    ),
+    key(
         "CERT_USERS",
         "/etc/yubin/cert-users",
         "whose client certificate is whose",

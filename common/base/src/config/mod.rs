@@ -129,6 +129,8 @@ pub struct Config {
     pub tls_key_file: PathBuf,
     pub tls_cert_dir: PathBuf,
     pub tls_client_ca_file: Option<PathBuf>,
+    /// Authorities of servers, in place of the system's.
+    pub tls_ca_file: Option<PathBuf>,
     pub cert_users: PathBuf,
     pub proxy_from: Vec<Network>,
     pub xclient_from: Vec<Network>,
@@ -297,6 +299,7 @@ impl Config {
             tls_key_file: get.one("TLS_KEY_FILE", |p| Ok(root.path(p)))?,
             tls_cert_dir: get.one("TLS_CERT_DIR", |p| Ok(root.path(p)))?,
             tls_client_ca_file: get.optional("TLS_CLIENT_CA_FILE", |p| Ok(root.path(p)))?,
+            tls_ca_file: get.optional("TLS_CA_FILE", |p| Ok(root.path(p)))?,
             cert_users: get.one("CERT_USERS", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,
             xclient_from: get.list("XCLIENT_FROM", value::network)?,
