@@ -1,0 +1,3 @@
+//! How mail is protected on its way to another host.
+
+pub mod sts;
