@@ -291,6 +291,16 @@ pub const KEYS: &[Key] = &[
         "authorities of users' certificates; without it nobody is asked for one",
     ),
     key(
+        "TLS_POLICY",
+        "/etc/yubin/tls_policy",
+        "which destinations must have TLS, and which proof",
+    ),
+    key(
+        "MTA_STS",
+        "yes",
+        "whether domains' policies of MTA-STS are read and kept to",
+    ),
+    key(
         "TLS_CA_FILE",
         "",
         "authorities of the servers that we send to; the system's",

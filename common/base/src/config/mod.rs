@@ -129,6 +129,9 @@ pub struct Config {
     pub tls_key_file: PathBuf,
     pub tls_cert_dir: PathBuf,
     pub tls_client_ca_file: Option<PathBuf>,
+    /// What the operator wants of the hosts that we send to.
+    pub tls_policy: PathBuf,
+    pub mta_sts: bool,
     /// Authorities of servers, in place of the system's.
     pub tls_ca_file: Option<PathBuf>,
     pub cert_users: PathBuf,
@@ -299,6 +302,8 @@ impl Config {
             tls_key_file: get.one("TLS_KEY_FILE", |p| Ok(root.path(p)))?,
             tls_cert_dir: get.one("TLS_CERT_DIR", |p| Ok(root.path(p)))?,
             tls_client_ca_file: get.optional("TLS_CLIENT_CA_FILE", |p| Ok(root.path(p)))?,
+            tls_policy: get.one("TLS_POLICY", |p| Ok(root.path(p)))?,
+            mta_sts: get.one("MTA_STS", value::yes_no)?,
             tls_ca_file: get.optional("TLS_CA_FILE", |p| Ok(root.path(p)))?,
             cert_users: get.one("CERT_USERS", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,
