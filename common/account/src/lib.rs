@@ -4,6 +4,8 @@
 //! it before it gives up root ([`Checkpw::start`]), hands it what the client said, and gets back
 //! "go on", "no", or a [`Grant`]. With the grant comes the way to the user's mail, so that a front
 //! never names a user whose mail it wants.
+//!
+//! [`relay`] is the other side: how we log in at a host that takes our mail.
 
 mod cert_users;
 mod channel;
@@ -12,6 +14,7 @@ mod message;
 mod passwd;
 pub mod password;
 mod program;
+pub mod relay;
 mod salt;
 pub mod sasl;
 pub mod secret;

@@ -48,6 +48,11 @@ pub(crate) fn command(program: &Path, service: &str) -> Command {
 
 /// Runs it to its end. An error is a doubt: it did not start, took too long or said too much.
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Said, Fail> {
+    run_for(command, input, MAX_OUTPUT)
+}
+
+/// The same for one that may say so many octets.
+pub(crate) fn run_for(command: &mut Command, input: &[u8], limit: usize) -> Result<Said, Fail> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::piped())
@@ -60,7 +65,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Said, Fail> {
         // It fits into a pipe, and who does not read it says no by the exit status.
         stdin.write_all(input).ok();
     }
-    let ended = wait(&mut child);
+    let ended = wait(&mut child, limit);
     if ended.is_err() {
         // Its children too: it is the first of its own group.
         if let Ok(pid) = i32::try_from(child.id()) {
@@ -71,7 +76,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Said, Fail> {
     ended.map_err(|what| Fail::temp(format!("{name} {what}")))
 }
 
-fn wait(child: &mut Child) -> Result<Said, String> {
+fn wait(child: &mut Child, limit: usize) -> Result<Said, String> {
     let until = Instant::now() + PATIENCE;
     let mut stdout = child.stdout.take();
     let mut output = Vec::new();
@@ -91,7 +96,7 @@ fn wait(child: &mut Child) -> Result<Said, String> {
             let mut chunk = [0; MAX_OUTPUT];
             let n = pipe.read(&mut chunk).map_err(|e| e.to_string())?;
             output.extend_from_slice(chunk.get(..n).unwrap_or_default());
-            if output.len() > MAX_OUTPUT {
+            if output.len() > limit {
                 return Err("says too much".into());
             }
             if n == 0 {

@@ -4,6 +4,7 @@
 //!
 //! Randomness and the users' keys come from outside: [`Nonce`], [`Exchange::credential`].
 
+pub mod client;
 pub mod cram;
 mod mechanism;
 mod oauth;

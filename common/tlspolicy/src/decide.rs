@@ -4,19 +4,23 @@
 //! DANE goes first, so that MTA-STS never makes up for a proof that fails (RFC 8461 2). It all
 //! blocks, for as long as DNS and one web server may take.
 
+mod known;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base::config::Dnssec;
+use base::config::{Dnssec, LoginNeeds};
 use base::{Config, Domain, Fail, Root};
 use dns::{Dane, MxAnswer, Proven, ProvenError, Resolve, Target};
-use net::tls::{Name, Proof, Tlsa};
+use net::tls::{Name, Proof};
+
+use self::known::Known;
 
 use crate::security::{Failure, Published, Refused, Security, Tls, Why};
-use crate::sts::{self, Fetch, Mode, Sts};
+use crate::sts::{self, Fetch};
 use crate::table::{Level, Match, Table};
 
 /// Below the root: the policies of MTA-STS.
@@ -61,6 +65,8 @@ pub struct Asked<'a> {
     pub targets: &'a [Target],
     pub port: u16,
     pub wish: Wish,
+    /// The operator's login there will be used.
+    pub login: bool,
 }
 
 /// Who decides. All that follows from the configuration and what was found out; one a process.
@@ -69,6 +75,7 @@ pub struct Decider {
     table: Table,
     /// Whether anything in DNS can be proven.
     proves: bool,
+    login_needs: LoginNeeds,
     sts: Option<sts::Policies>,
     exchangers: Remembered<Domain, Exchangers>,
     records: Remembered<(Domain, u16), Option<Dane>>,
@@ -103,6 +110,7 @@ impl Decider {
         Ok(Self {
             table: Table::load(&config.tls_policy)?,
             proves: config.dnssec != Dnssec::No,
+            login_needs: config.relay_login_needs,
             sts: config.mta_sts.then_some(sts),
             dns,
             exchangers: Remembered::new(),
@@ -169,9 +177,13 @@ impl Decider {
                 None => known.sts(target)?,
             },
         };
-        match asked.wish {
-            Wish::RequireTls => known.required(target, security),
-            Wish::Nothing | Wish::TlsNotRequired => Ok(security),
+        let security = match asked.wish {
+            Wish::RequireTls => known.required(target, security)?,
+            Wish::Nothing | Wish::TlsNotRequired => security,
+        };
+        match asked.login && !target.ip.to_canonical().is_loopback() {
+            true => known.for_secret(target, security),
+            false => Ok(security),
         }
     }
 
@@ -213,199 +225,6 @@ impl Match {
             Self::DotNexthop => Name::Below(name_of(nexthop)),
             Self::This(name) => name.clone(),
         }
-    }
-}
-
-/// What is found out for one destination, when it is first needed.
-struct Known<'a> {
-    decider: &'a Decider,
-    asked: &'a Asked<'a>,
-    exchangers: std::cell::OnceCell<Result<Exchangers, ProvenError>>,
-    policy: std::cell::OnceCell<Sts>,
-}
-
-impl<'a> Known<'a> {
-    fn new(decider: &'a Decider, asked: &'a Asked<'a>) -> Self {
-        Self {
-            decider,
-            asked,
-            exchangers: std::cell::OnceCell::new(),
-            policy: std::cell::OnceCell::new(),
-        }
-    }
-
-    fn exchangers(&self) -> Result<Exchangers, ProvenError> {
-        let ask = || match self.asked.next {
-            _ if !self.decider.proves => Ok(Exchangers::Unproven),
-            Next::Host(_) => Ok(Exchangers::Itself),
-            Next::Mx(domain) if domain.ip().is_some() => Ok(Exchangers::Itself),
-            Next::Mx(domain) => self.decider.exchangers(domain),
-        };
-        self.exchangers.get_or_init(ask).clone()
-    }
-
-    fn policy(&self) -> &Sts {
-        self.policy
-            .get_or_init(|| match (&self.decider.sts, self.asked.next) {
-                (Some(sts), Next::Mx(domain)) => sts.of(domain),
-                // RFC 8461 is about a domain's exchangers; a host has none.
-                _ => Sts::None,
-            })
-    }
-
-    /// Whether nobody but the domain, or the operator, can have named this host; an error where that
-    /// cannot be known, or where the domain has others.
-    fn is_proven(&self, host: &Domain) -> Result<bool, Refused> {
-        let domain = self.asked.next.domain();
-        match self.exchangers() {
-            Ok(Exchangers::Unproven) => Ok(false),
-            // Without exchangers the domain is its own host, and a certificate says which it is.
-            Ok(Exchangers::Itself) if host == domain => Ok(true),
-            Ok(Exchangers::Proven(all)) if all.contains(host) => Ok(true),
-            Ok(Exchangers::Itself | Exchangers::Proven(_)) => Err(Refused::later(
-                Failure::DnssecInvalid,
-                format!("{host} is no mail exchanger that {domain} has signed"),
-                Published::Nothing,
-            )),
-            Err(e) => Err(unknown(domain, &e)),
-        }
-    }
-
-    /// RFC 7672 2.2: what DANE wants; `None` where it does not apply.
-    fn dane(&self, target: &Target) -> Result<Option<Security>, Refused> {
-        if !self.decider.proves || !self.is_proven(&target.host)? {
-            return Ok(None);
-        }
-        let records = self.decider.records(&target.host, self.asked.port);
-        let Some(dane) = records.map_err(|e| unknown(&target.host, &e))? else {
-            return Ok(None);
-        };
-        let prefix = format!("_{}._tcp.{} IN TLSA", self.asked.port, dane.base);
-        let published = dane
-            .records
-            .iter()
-            .map(|record| format!("{prefix} {record}"));
-        let published = Published::Tlsa(published.collect());
-        let records: Vec<Tlsa> = dane.records.into_iter().map(tlsa).collect();
-        // RFC 7672 3.2.2: the base domain, the host as it was named, the destination.
-        let mut names = vec![dane.base.as_str().to_owned()];
-        for name in [&target.host, self.asked.next.domain()] {
-            if name.ip().is_none() && !names.iter().any(|known| known == name.as_str()) {
-                names.push(name.as_str().to_owned());
-            }
-        }
-        let is_usable = records.iter().any(Tlsa::is_usable);
-        Ok(Some(Security {
-            tls: Tls::Must,
-            // RFC 7672 2.2: with none that is usable, TLS must be, and that is all.
-            proof: match is_usable {
-                true => Proof::Dane { records, names },
-                false => Proof::Any,
-            },
-            strict: is_usable,
-            name: dane.base.as_str().to_owned(),
-            why: Why::Dane,
-            published,
-        }))
-    }
-
-    /// RFC 8461 4: what the domain's policy wants, or nothing in particular.
-    fn sts(&self, target: &Target) -> Result<Security, Refused> {
-        let (host, name) = (&target.host, name_of(&target.host));
-        let policy = match self.policy() {
-            Sts::None => return Ok(Security::opportunistic(name, Published::Nothing)),
-            Sts::Unknown(why) => {
-                let published = Published::UnknownSts(why.clone());
-                return Ok(Security::opportunistic(name, published));
-            }
-            Sts::Policy(policy) => policy,
-        };
-        let published = Published::Sts(Arc::clone(policy));
-        let strict = match policy.mode {
-            Mode::None => return Ok(Security::opportunistic(name, Published::Nothing)),
-            Mode::Testing => false,
-            Mode::Enforce => true,
-        };
-        if strict && !policy.names(host) {
-            let domain = self.asked.next.domain();
-            let text = format!("{host} is not in the MTA-STS policy of {domain}");
-            return Err(Refused::later(Failure::Validation, text, published));
-        }
-        Ok(Security {
-            tls: match strict {
-                true => Tls::Must,
-                false => Tls::May,
-            },
-            // In testing a host that is not named can have no certificate that would do.
-            proof: Proof::Pkix {
-                names: match policy.names(host) {
-                    true => vec![Name::Is(name.clone())],
-                    false => Vec::new(),
-                },
-            },
-            strict,
-            name,
-            why: Why::Sts,
-            published,
-        })
-    }
-
-    /// RFC 8689 4.2.1: a host that the domain has named, as DNSSEC or MTA-STS proves, and that proves
-    /// itself.
-    fn required(&self, target: &Target, security: Security) -> Result<Security, Refused> {
-        let host = &target.host;
-        let domain = self.asked.next.domain();
-        let is_strict = security.strict && security.tls == Tls::Must;
-        if is_strict && security.why != Why::Table {
-            return Ok(security);
-        }
-        if security.tls == Tls::Never {
-            let text =
-                format!("TLS_POLICY has {domain} reached without TLS, and the sender requires it");
-            return Err(Refused::unfit(text));
-        }
-        let is_in_policy =
-            matches!(self.policy(), Sts::Policy(p) if p.mode != Mode::None && p.names(host));
-        let is_operators = matches!(self.asked.next, Next::Host(_)) || is_strict;
-        if !is_operators && !is_in_policy && !self.is_proven(host)? {
-            let text = format!(
-                "neither DNSSEC nor MTA-STS proves that {host} is a mail exchanger of {domain}, which REQUIRETLS needs"
-            );
-            return Err(Refused::unfit(text));
-        }
-        if is_strict {
-            return Ok(security);
-        }
-        let name = name_of(host);
-        Ok(Security {
-            tls: Tls::Must,
-            proof: Proof::Pkix {
-                names: vec![Name::Is(name.clone())],
-            },
-            strict: true,
-            name,
-            why: Why::RequireTls,
-            published: security.published,
-        })
-    }
-}
-
-/// RFC 7672 2.1.1: what DNSSEC proves to be wrong, or does not say, is no reason to go without.
-fn unknown(name: &Domain, error: &ProvenError) -> Refused {
-    let failure = match error {
-        ProvenError::Bogus(_) => Failure::DnssecInvalid,
-        ProvenError::None | ProvenError::Temporary(_) => Failure::Validation,
-    };
-    let text = format!("looking up the security of {name}: {error}");
-    Refused::later(failure, text, Published::Nothing)
-}
-
-fn tlsa(record: dns::Tlsa) -> Tlsa {
-    Tlsa {
-        usage: record.usage,
-        selector: record.selector,
-        matching: record.matching,
-        data: record.data,
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Why {
     Sts,
     /// The sender (RFC 8689).
     RequireTls,
+    /// The operator, whose password goes there.
+    Login,
     Nobody,
 }
 
@@ -41,6 +43,7 @@ impl Why {
             Self::Dane => "DANE",
             Self::Sts => "MTA-STS",
             Self::RequireTls => "REQUIRETLS",
+            Self::Login => "RELAY_LOGINS",
             Self::Nobody => "opportunistic",
         }
     }

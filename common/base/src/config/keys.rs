@@ -301,6 +301,16 @@ pub const KEYS: &[Key] = &[
         "whether domains' policies of MTA-STS are read and kept to",
     ),
     key(
+        "RELAY_LOGINS",
+        "/etc/yubin/relay-logins",
+        "our own logins at the hosts that we send to",
+    ),
+    key(
+        "RELAY_LOGIN_NEEDS",
+        "proof",
+        "what a host must give before it gets a password of ours: proof, tls or nothing",
+    ),
+    key(
         "TLS_CA_FILE",
         "",
         "authorities of the servers that we send to; the system's",

@@ -28,7 +28,9 @@ pub use keys::{KEYS, Key};
 pub use milter::{Milter, MilterDefault, MilterSocket};
 pub use policy::{PolicyService, PolicyState};
 pub use resolver::Dnssec;
-pub use value::{CheckPassword, Direct, Dmarc, Network, NextHost, PlaintextLogin, Prefixes, Rate};
+pub use value::{
+    CheckPassword, Direct, Dmarc, LoginNeeds, Network, NextHost, PlaintextLogin, Prefixes, Rate,
+};
 
 /// Where the file stands unless `-f` names another.
 pub const PATH: &str = "/etc/yubin/yubin.def";
@@ -132,6 +134,9 @@ pub struct Config {
     /// What the operator wants of the hosts that we send to.
     pub tls_policy: PathBuf,
     pub mta_sts: bool,
+    /// Our own logins at the hosts that we send to.
+    pub relay_logins: PathBuf,
+    pub relay_login_needs: LoginNeeds,
     /// Authorities of servers, in place of the system's.
     pub tls_ca_file: Option<PathBuf>,
     pub cert_users: PathBuf,
@@ -304,6 +309,8 @@ impl Config {
             tls_client_ca_file: get.optional("TLS_CLIENT_CA_FILE", |p| Ok(root.path(p)))?,
             tls_policy: get.one("TLS_POLICY", |p| Ok(root.path(p)))?,
             mta_sts: get.one("MTA_STS", value::yes_no)?,
+            relay_logins: get.one("RELAY_LOGINS", |p| Ok(root.path(p)))?,
+            relay_login_needs: get.one("RELAY_LOGIN_NEEDS", value::login_needs)?,
             tls_ca_file: get.optional("TLS_CA_FILE", |p| Ok(root.path(p)))?,
             cert_users: get.one("CERT_USERS", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,

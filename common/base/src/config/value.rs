@@ -49,6 +49,15 @@ pub enum CheckPassword {
     Program(Vec<String>),
 }
 
+/// RELAY_LOGIN_NEEDS: what a host must give before it gets a secret of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginNeeds {
+    /// A certificate, or another proof of its name.
+    Proof,
+    Tls,
+    Nothing,
+}
+
 /// DMARC: what is done with mail whose author's domain does not vouch for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dmarc {
@@ -123,6 +132,15 @@ fn mapped(ip: IpAddr) -> u128 {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     })
+}
+
+pub(super) fn login_needs(text: &str) -> Result<LoginNeeds, String> {
+    match text {
+        "proof" => Ok(LoginNeeds::Proof),
+        "tls" => Ok(LoginNeeds::Tls),
+        "nothing" => Ok(LoginNeeds::Nothing),
+        _ => Err("is not what a host must give, write proof, tls or nothing".into()),
+    }
 }
 
 pub(super) fn check_password(text: &str) -> Result<CheckPassword, String> {

@@ -121,6 +121,18 @@ fn say(answer: &Result<Security, Refused>) -> String {
 }
 
 fn ask(decider: &Decider, next: &str, host: &str, port: u16, wish: Wish) -> String {
+    ask_at(decider, next, host, "192.0.2.1", port, wish, false)
+}
+
+fn ask_at(
+    decider: &Decider,
+    next: &str,
+    host: &str,
+    ip: &str,
+    port: u16,
+    wish: Wish,
+    login: bool,
+) -> String {
     let d = |name: &str| Domain::parse(name).unwrap();
     let (domain, is_host) = match next.strip_prefix('@') {
         Some(host) => (d(host), true),
@@ -128,7 +140,7 @@ fn ask(decider: &Decider, next: &str, host: &str, port: u16, wish: Wish) -> Stri
     };
     let targets = [Target {
         host: d(host),
-        ip: "192.0.2.1".parse().unwrap(),
+        ip: ip.parse().unwrap(),
     }];
     let asked = Asked {
         next: match is_host {
@@ -138,6 +150,7 @@ fn ask(decider: &Decider, next: &str, host: &str, port: u16, wish: Wish) -> Stri
         targets: &targets,
         port,
         wish,
+        login,
     };
     let answers = decider.policy_for(&asked);
     assert_eq!(answers.len(), 1);
@@ -343,4 +356,77 @@ fn what_is_turned_off_is_not_asked() {
     }
     assert!(decider.sts().is_none());
     assert!(!dir.path().join("var").exists());
+}
+
+#[test]
+fn a_password_goes_to_who_is_proven() {
+    for (needs, host, ip, want) in [
+        (
+            "proof",
+            "@hub.open",
+            "192.0.2.1",
+            "RELAY_LOGINS: must pkix hub.open",
+        ),
+        (
+            "proof",
+            "@mx.signed",
+            "192.0.2.1",
+            "DANE: must dane mx.signed",
+        ),
+        (
+            "proof",
+            "@hub.example",
+            "192.0.2.1",
+            "RELAY_LOGINS: must pkix hub.example",
+        ),
+        ("proof", "@hub.open", "127.0.0.1", "opportunistic: may any"),
+        (
+            "proof",
+            "none.example",
+            "192.0.2.1",
+            "4.7.5 validation-failure",
+        ),
+        (
+            "proof",
+            "enforce.open",
+            "192.0.2.1",
+            "MTA-STS: must pkix mx.open",
+        ),
+        (
+            "proof",
+            "testing.open",
+            "192.0.2.1",
+            "RELAY_LOGINS: must pkix mx.open",
+        ),
+        (
+            "proof",
+            "open.open",
+            "192.0.2.1",
+            "RELAY_LOGINS: must pkix open.open .open.open",
+        ),
+        ("tls", "@hub.open", "192.0.2.1", "opportunistic: must any"),
+        (
+            "tls",
+            "none.example",
+            "192.0.2.1",
+            "4.7.5 validation-failure",
+        ),
+        (
+            "nothing",
+            "@hub.open",
+            "192.0.2.1",
+            "opportunistic: may any",
+        ),
+        (
+            "nothing",
+            "none.example",
+            "192.0.2.1",
+            "TLS_POLICY: never any",
+        ),
+    ] {
+        let (_dir, decider) = decider(&format!("RELAY_LOGIN_NEEDS={needs}\n"));
+        let target = host.strip_prefix('@').unwrap_or("mx.open");
+        let said = ask_at(&decider, host, target, ip, 25, Wish::Nothing, true);
+        assert_eq!(said, want, "{needs} {host}");
+    }
 }
