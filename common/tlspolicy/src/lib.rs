@@ -3,9 +3,10 @@
 //! [`Decider::policy_for`] says what each host of a destination must show: by the operator's
 //! [`table`], by DANE (RFC 7672), by MTA-STS (RFC 8461), in this order; else TLS is taken where it is
 //! offered. `net::tls` checks the proof. Nothing here connects to anybody: how a policy is fetched is
-//! the caller's function.
+//! the caller's function. [`report`] keeps what the domains are told of it (RFC 8460).
 
 mod decide;
+pub mod report;
 mod security;
 pub mod sts;
 pub mod table;

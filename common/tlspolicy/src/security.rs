@@ -146,6 +146,24 @@ pub enum Failure {
 }
 
 impl Failure {
+    const ALL: [Self; 11] = [
+        Self::StarttlsNotSupported,
+        Self::HostMismatch,
+        Self::Expired,
+        Self::NotTrusted,
+        Self::Validation,
+        Self::TlsaInvalid,
+        Self::DnssecInvalid,
+        Self::DaneRequired,
+        Self::StsFetch,
+        Self::StsInvalid,
+        Self::StsWebPki,
+    ];
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == word)
+    }
+
     /// As a report has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -311,6 +311,11 @@ pub const KEYS: &[Key] = &[
         "what a host must give before it gets a password of ours: proof, tls or nothing",
     ),
     key(
+        "TLS_REPORT_FROM",
+        "",
+        "the address that reports on TLS come from (RFC 8460); none without",
+    ),
+    key(
         "TLS_CA_FILE",
         "",
         "authorities of the servers that we send to; the system's",

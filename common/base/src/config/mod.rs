@@ -137,6 +137,8 @@ pub struct Config {
     /// Our own logins at the hosts that we send to.
     pub relay_logins: PathBuf,
     pub relay_login_needs: LoginNeeds,
+    /// Who tells domains about their TLS; nobody without.
+    pub tls_report_from: Option<Address>,
     /// Authorities of servers, in place of the system's.
     pub tls_ca_file: Option<PathBuf>,
     pub cert_users: PathBuf,
@@ -311,6 +313,7 @@ impl Config {
             mta_sts: get.one("MTA_STS", value::yes_no)?,
             relay_logins: get.one("RELAY_LOGINS", |p| Ok(root.path(p)))?,
             relay_login_needs: get.one("RELAY_LOGIN_NEEDS", value::login_needs)?,
+            tls_report_from: get.optional("TLS_REPORT_FROM", value::address)?,
             tls_ca_file: get.optional("TLS_CA_FILE", |p| Ok(root.path(p)))?,
             cert_users: get.one("CERT_USERS", |p| Ok(root.path(p)))?,
             proxy_from: get.list("PROXY_FROM", value::network)?,
