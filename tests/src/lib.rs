@@ -13,6 +13,7 @@ mod powercut_record;
 pub mod siege;
 pub mod smtp;
 pub mod strace;
+pub mod tls_world;
 
 pub use host::Host;
 

@@ -151,12 +151,24 @@ impl Connector {
         verify: Verify,
     ) -> Result<ClientStream<S>, Fail> {
         let mut session = self.session(name, verify)?;
-        while session.connection.is_handshaking() {
-            session.connection.complete_io(&mut stream).map_err(|e| {
-                Fail::io(format!("TLS handshake with {name}"), e).with_status(Status::new(4, 7, 5))
-            })?;
-        }
+        session.handshake(&mut stream, name)?;
         Ok(ClientStream { session, stream })
+    }
+
+    /// The same with a server that must give `proof`; where it does not come about, with what came of
+    /// the certificate.
+    pub fn connect_checked<S: Read + Write>(
+        &self,
+        mut stream: S,
+        name: &str,
+        proof: Proof,
+    ) -> Result<ClientStream<S>, (Fail, Judged)> {
+        let session = self.checked(name, proof, true);
+        let mut session = session.map_err(|fail| (fail, Judged::Unseen))?;
+        match session.handshake(&mut stream, name) {
+            Ok(()) => Ok(ClientStream { session, stream }),
+            Err(fail) => Err((fail, session.judged())),
+        }
     }
 }
 
@@ -278,6 +290,16 @@ pub struct ClientSession {
 }
 
 impl ClientSession {
+    /// All of it, on a blocking stream.
+    fn handshake(&mut self, stream: &mut (impl Read + Write), name: &str) -> Result<(), Fail> {
+        while self.connection.is_handshaking() {
+            self.connection.complete_io(stream).map_err(|e| {
+                Fail::io(format!("TLS handshake with {name}"), e).with_status(Status::new(4, 7, 5))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Reads ciphertext once; `Ok(0)` is the end of TCP. An error of TLS is `InvalidData`.
     pub fn read_tls(&mut self, socket: &mut dyn Read) -> io::Result<usize> {
         let n = self.connection.read_tls(socket)?;

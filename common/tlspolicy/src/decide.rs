@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use base::config::{Dnssec, LoginNeeds};
 use base::{Config, Domain, Fail, Root};
 use dns::{Dane, MxAnswer, Proven, ProvenError, Resolve, Target};
-use net::tls::{Name, Proof};
+use net::tls::{Connector, Name, Proof};
 
 use self::known::Known;
 
@@ -98,8 +98,19 @@ enum Exchangers {
 }
 
 impl Decider {
-    /// `fetch` gets the policies of MTA-STS.
+    /// Policies of MTA-STS come by HTTPS, from servers that `connector` trusts.
     pub fn open(
+        root: &Root,
+        config: &Config,
+        dns: Arc<dyn Resolve>,
+        connector: Connector,
+    ) -> Result<Self, Fail> {
+        let fetch = sts::https::fetch(connector, Arc::clone(&dns), config.mta_sts_port);
+        Self::with(root, config, dns, fetch)
+    }
+
+    /// `fetch` gets the policies of MTA-STS.
+    pub fn with(
         root: &Root,
         config: &Config,
         dns: Arc<dyn Resolve>,

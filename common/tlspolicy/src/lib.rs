@@ -2,8 +2,8 @@
 //!
 //! [`Decider::policy_for`] says what each host of a destination must show: by the operator's
 //! [`table`], by DANE (RFC 7672), by MTA-STS (RFC 8461), in this order; else TLS is taken where it is
-//! offered. `net::tls` checks the proof. Nothing here connects to anybody: how a policy is fetched is
-//! the caller's function. [`report`] keeps what the domains are told of it (RFC 8460).
+//! offered. `net::tls` checks the proof; the only servers that are asked here are those that have the
+//! policies of MTA-STS. [`report`] keeps what the domains are told of it (RFC 8460).
 
 mod decide;
 pub mod report;

@@ -7,6 +7,7 @@
 //! without (RFC 8461 5.1).
 
 mod cache;
+pub mod https;
 mod policy;
 mod record;
 

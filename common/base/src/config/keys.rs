@@ -301,6 +301,11 @@ pub const KEYS: &[Key] = &[
         "whether domains' policies of MTA-STS are read and kept to",
     ),
     key(
+        "MTA_STS_PORT",
+        "443",
+        "the port of the web servers that have them",
+    ),
+    key(
         "RELAY_LOGINS",
         "/etc/yubin/relay-logins",
         "our own logins at the hosts that we send to",

@@ -134,6 +134,7 @@ pub struct Config {
     /// What the operator wants of the hosts that we send to.
     pub tls_policy: PathBuf,
     pub mta_sts: bool,
+    pub mta_sts_port: u16,
     /// Our own logins at the hosts that we send to.
     pub relay_logins: PathBuf,
     pub relay_login_needs: LoginNeeds,
@@ -311,6 +312,7 @@ impl Config {
             tls_client_ca_file: get.optional("TLS_CLIENT_CA_FILE", |p| Ok(root.path(p)))?,
             tls_policy: get.one("TLS_POLICY", |p| Ok(root.path(p)))?,
             mta_sts: get.one("MTA_STS", value::yes_no)?,
+            mta_sts_port: port("MTA_STS_PORT")?,
             relay_logins: get.one("RELAY_LOGINS", |p| Ok(root.path(p)))?,
             relay_login_needs: get.one("RELAY_LOGIN_NEEDS", value::login_needs)?,
             tls_report_from: get.optional("TLS_REPORT_FROM", value::address)?,

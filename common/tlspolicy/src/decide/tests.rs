@@ -82,7 +82,7 @@ fn decider(more: &str) -> (tempfile::TempDir, Decider) {
         }
     };
     let dns = dns::open(&root, &config).unwrap();
-    let decider = Decider::open(&root, &config, dns, Box::new(fetch)).unwrap();
+    let decider = Decider::with(&root, &config, dns, Box::new(fetch)).unwrap();
     (dir, decider)
 }
 
