@@ -29,6 +29,9 @@ use crate::proven::{Proven, ProvenError, State};
 /// How many aliases are followed to a name.
 const MAX_ALIASES: usize = 8;
 
+/// Sets of records whose signatures were checked, that are remembered.
+const MAX_REMEMBERED: usize = 8192;
+
 /// Checks answers. Cheap to clone; all clones have one memory.
 #[derive(Clone)]
 pub(super) struct Validator {
@@ -56,7 +59,8 @@ impl Validator {
             remembered,
         };
         Ok(Self {
-            handle: DnssecDnsHandle::with_trust_anchor(servers, anchors),
+            handle: DnssecDnsHandle::with_trust_anchor(servers, anchors)
+                .validation_cache_size(MAX_REMEMBERED),
             options: asked,
         })
     }

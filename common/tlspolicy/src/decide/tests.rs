@@ -344,6 +344,13 @@ fn what_the_sender_asks_for() {
 }
 
 #[test]
+fn all_threads_have_one() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    let (_dir, decider) = decider("");
+    is_shared(&decider);
+}
+
+#[test]
 fn what_is_turned_off_is_not_asked() {
     let (dir, decider) = decider("DNSSEC=no\nMTA_STS=no\n");
     for (next, host) in [
